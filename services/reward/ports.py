@@ -1,0 +1,102 @@
+"""What is outside of the reward service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from services.reward.models import BestOfNCall, RewardStatistics, SampledOutputs, StoredModels, TrainCall
+
+
+class RewardModel(Protocol):
+    """A reward model in memory. Its methods block; `score` is called by one thread at a time."""
+
+    @property
+    def max_length(self) -> int:
+        """Longest sequence in tokens."""
+        ...
+
+    @property
+    def statistics(self) -> RewardStatistics | None:
+        """Of its rewards, None where its directory holds none."""
+        ...
+
+    def encode(self, context: str, output: str) -> list[int]:
+        """Token ids of prompt, output and end-of-sequence token, exactly as the trainer encodes them."""
+        ...
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
+        """Rewards of sequences that run in one forward pass; padding changes none of them."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model."""
+        ...
+
+
+class RewardModelLoader(Protocol):
+    """Reads reward models."""
+
+    def load(self, folder: Path) -> RewardModel:
+        """Loads a directory and scores a first text with it.
+
+        Raises:
+            FailedPreconditionError: reason CHECKPOINT_UNSUPPORTED; it is no reward model, or cannot be loaded.
+        """
+        ...
+
+
+class CheckpointSource(Protocol):
+    """The artifact store, as far as it holds reward models. Its methods block."""
+
+    def digest(self, uri: str) -> str:
+        """The digest of the directory's manifest.
+
+        Raises:
+            InvalidArgumentError: reason URI_OUTSIDE_STORE.
+            NotFoundError: reason CHECKPOINT_NOT_FOUND.
+            FailedPreconditionError: reason CHECKPOINT_BROKEN.
+        """
+        ...
+
+    def fetch(self, uri: str) -> Path:
+        """The directory on this machine, every file checked against the manifest; errors as `digest`."""
+        ...
+
+
+class ModelMemory(Protocol):
+    """Remembers over a restart which models are loaded. Its methods block."""
+
+    def read(self) -> StoredModels:
+        """What was written last; nothing at the first start."""
+        ...
+
+    def write(self, models: StoredModels) -> None:
+        """Replaces what is remembered, whole or not at all."""
+        ...
+
+
+class OutputSampler(Protocol):
+    """The refinement service."""
+
+    async def sample(self, call: BestOfNCall) -> SampledOutputs:
+        """Draws `call.sampling.n` outputs. Errors are those of the refinement service."""
+        ...
+
+
+class RewardTrainer(Protocol):
+    """The finetune service."""
+
+    async def create_job(self, call: TrainCall) -> str:
+        """Starts a job, once per request id, and answers its name. Errors are those of the finetune service."""
+        ...
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def __call__(self) -> datetime:
+        """Now, with its time zone."""
+        ...
