@@ -1,0 +1,89 @@
+"""The orchestrator's own tables, on SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from ilf_common.errors import UnavailableError
+
+ResultT = TypeVar("ResultT")
+
+METADATA = sa.MetaData()
+
+RUNS = sa.Table(
+    "orchestrator_runs",
+    METADATA,
+    sa.Column("id", sa.String(63), primary_key=True),
+    sa.Column("request_id", sa.String(200), nullable=False, unique=True),
+    sa.Column("request_digest", sa.String(64), nullable=False),
+    sa.Column("create_time", sa.String(40), nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+TASKS = sa.Table(
+    "orchestrator_tasks",
+    METADATA,
+    sa.Column("kind", sa.String(20), primary_key=True),
+    sa.Column("run_id", sa.String(63), primary_key=True),
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("task_group", sa.String(40), nullable=False),
+    sa.Column("iteration", sa.Integer, nullable=False),
+    sa.Column("shard", sa.Integer, nullable=False),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("context", sa.Text, nullable=False),
+    sa.Column("text_a", sa.Text, nullable=False),
+    sa.Column("text_b", sa.Text, nullable=False),
+    sa.Column("state", sa.String(30), nullable=False),
+    sa.Column("annotator", sa.String(128), nullable=False),
+    # Seconds since 1970: SQLite keeps no time zones.
+    sa.Column("lease_expires", sa.Float, nullable=True),
+    sa.Column("answer", sa.Text, nullable=False),
+    sa.Column("closed", sa.Boolean, nullable=False),
+    sa.Index("orchestrator_tasks_open", "kind", "closed", "state", "run_id", "id"),
+    sa.Index("orchestrator_tasks_shard", "kind", "run_id", "iteration", "shard"),
+)
+
+SKIPS = sa.Table(
+    "orchestrator_task_skips",
+    METADATA,
+    sa.Column("kind", sa.String(20), primary_key=True),
+    sa.Column("run_id", sa.String(63), primary_key=True),
+    sa.Column("task_group", sa.String(40), primary_key=True),
+    sa.Column("annotator", sa.String(128), primary_key=True),
+)
+
+
+async def in_thread(function: Callable[..., ResultT], *arguments: object) -> ResultT:
+    """Runs a function that uses the database in a thread.
+
+    Raises:
+        UnavailableError: DATABASE_UNAVAILABLE; the database cannot be reached, is locked, or has gone away.
+    """
+    try:
+        return await asyncio.to_thread(function, *arguments)
+    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        raise UnavailableError("The orchestrator's database does not answer.", reason="DATABASE_UNAVAILABLE") from error
+
+
+def open_database(url: str) -> sa.Engine:
+    """An engine with the tables in place.
+
+    Args:
+        url: `sqlite:///path` or `postgresql+psycopg://…`.
+    """
+    engine = sa.create_engine(url, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _tune_sqlite)
+    METADATA.create_all(engine)
+    return engine
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    """Readers beside one writer, and patience with the workflow engine's writes to the same file."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA busy_timeout=30000")

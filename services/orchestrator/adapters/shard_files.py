@@ -1,0 +1,194 @@
+"""Shards as Parquet files in the artifact store: the part first, then the record that makes it exist."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from ilf_common.artifacts import MANIFEST_NAME, ArtifactStore, FileEntry, Manifest
+from ilf_common.errors import FailedPreconditionError, NotFoundError
+from services.orchestrator.codec import from_plain, to_plain
+from services.orchestrator.ports import TrainingRow
+from services.orchestrator.rows import COLUMNS, FAILURE_COLUMNS, INPUT, Column, Row, with_columns
+from services.orchestrator.shards import ShardId, ShardRecord, shard_count
+
+_SCORE = pa.struct(
+    [
+        ("score", pa.float64()),
+        ("spread", pa.float64()),
+        ("missing_mass", pa.float64()),
+        (
+            "judges",
+            pa.list_(pa.struct([("name", pa.string()), ("score", pa.float64()), ("missing_mass", pa.float64())])),
+        ),
+    ]
+)
+_TYPES: Mapping[str, pa.DataType] = {
+    "nothing_to_change": pa.bool_(),
+    "refinements": pa.list_(pa.string()),
+    "scores": pa.list_(_SCORE),
+    "chosen_index": pa.int32(),
+    "weights": pa.list_(pa.float64()),
+    "exact": pa.list_(pa.float64()),
+    "output_tokens": pa.int32(),
+    "exact_match": pa.float64(),
+    "nll": pa.float64(),
+    "nll_tokens": pa.int32(),
+    "win": pa.float64(),
+}
+_SCHEMAS: Mapping[str, pa.Schema] = {
+    stage: pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*names, *FAILURE_COLUMNS)])
+    for stage, names in COLUMNS.items()
+}
+_TRAINING_SCHEMA = pa.schema(
+    [("item_id", pa.string()), ("context", pa.string()), ("completion", pa.string()), ("weight", pa.float64())]
+)
+_TRAINING_STAGES = (INPUT, "generate", "feedback", "refine", "rank", "select")
+_STAGE_FILE = ".stage.json"
+
+
+class ShardFiles:
+    """Implements `ports.ShardStore`."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+
+    async def record(self, shard: ShardId) -> ShardRecord | None:
+        """What is known of a published shard, None where there is none."""
+        return await asyncio.to_thread(self._record, shard)
+
+    def _record(self, shard: ShardId) -> ShardRecord | None:
+        try:
+            data = json.loads(self._store.read_bytes(shard.record_key))
+        except NotFoundError:
+            return None
+        return from_plain(ShardRecord, data)
+
+    async def read(self, shard: ShardId, record: ShardRecord) -> dict[str, Column] | None:
+        """The columns of a part, None where its bytes are not those of the record."""
+        return await asyncio.to_thread(self._read, shard, record)
+
+    def _read(self, shard: ShardId, record: ShardRecord) -> dict[str, Column] | None:
+        try:
+            data = self._store.read_bytes(f"{shard.folder}/{shard.file_name}")
+        except NotFoundError:
+            return None
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            return None
+        table = parquet.read_table(pa.BufferReader(data), use_threads=False)
+        return dict(table.to_pydict())
+
+    async def publish(self, shard: ShardId, columns: Mapping[str, Column], record: ShardRecord) -> ShardRecord:
+        """Writes a part, then its record with size and digest filled in."""
+        return await asyncio.to_thread(self._publish, shard, columns, record)
+
+    def _publish(self, shard: ShardId, columns: Mapping[str, Column], record: ShardRecord) -> ShardRecord:
+        buffer = io.BytesIO()
+        table = pa.Table.from_pydict(dict(columns), schema=_SCHEMAS[shard.stage])
+        parquet.write_table(table, buffer, compression="zstd")
+        data = buffer.getvalue()
+        complete = replace(record, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        self._store.write_bytes(f"{shard.folder}/{shard.file_name}", data)
+        self._store.write_bytes(shard.record_key, json.dumps(to_plain(complete)).encode())
+        return complete
+
+    async def finish(self, first: ShardId, rows: int, shard_rows: int) -> None:
+        """Writes the manifest of a stage all of whose shards are published."""
+        await asyncio.to_thread(self._finish, first, rows, shard_rows)
+
+    def _finish(self, first: ShardId, rows: int, shard_rows: int) -> None:
+        entries = []
+        for index in range(shard_count(rows, shard_rows)):
+            shard = replace(first, index=index)
+            record = self._record(shard)
+            if record is None:
+                raise FailedPreconditionError(
+                    f"{shard.folder}/{shard.file_name} is missing in the artifact store.", reason="SHARD_BROKEN"
+                )
+            entries.append(FileEntry(shard.file_name, record.size, record.sha256))
+        self._store.write_bytes(f"{first.folder}/{_STAGE_FILE}", json.dumps({"rows": rows}).encode())
+        self._write_manifest(first.folder, Manifest(tuple(entries)))
+
+    def _write_manifest(self, folder: str, manifest: Manifest) -> None:
+        """Writes a manifest, unless the same one is there already."""
+        key = f"{folder}/{MANIFEST_NAME}"
+        data = manifest.to_json()
+        if not self._store.has_manifest(folder) or self._store.read_bytes(key) != data:
+            self._store.write_bytes(key, data)
+
+    async def finished_rows(self, first: ShardId) -> int | None:
+        """Rows of a stage that was finished, None where it was not."""
+        return await asyncio.to_thread(self._finished_rows, first)
+
+    def _finished_rows(self, first: ShardId) -> int | None:
+        if not self._store.has_manifest(first.folder):
+            return None
+        return int(json.loads(self._store.read_bytes(f"{first.folder}/{_STAGE_FILE}"))["rows"])
+
+    async def publish_training_data(
+        self,
+        run_id: str,
+        iteration: int,
+        sources: Sequence[ShardId],
+        convert: Callable[[int, list[Row]], list[TrainingRow]],
+    ) -> tuple[str, int]:
+        """Writes the finetune dataset of an iteration, one source shard in memory at a time."""
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(self._publish_training_data, run_id, iteration, sources, convert, stop)
+        finally:
+            stop.set()
+
+    def _publish_training_data(
+        self,
+        run_id: str,
+        iteration: int,
+        sources: Sequence[ShardId],
+        convert: Callable[[int, list[Row]], list[TrainingRow]],
+        stop: threading.Event,
+    ) -> tuple[str, int]:
+        folder = f"runs/{run_id}/it-{iteration}/finetune-data"
+        name = "part-00000.parquet"
+        count = 0
+
+        def fill(stream: BinaryIO) -> None:
+            nonlocal count
+            with parquet.ParquetWriter(stream, _TRAINING_SCHEMA, compression="zstd") as writer:
+                for shard in sources:
+                    if stop.is_set():
+                        raise InterruptedError("the run was stopped")
+                    rows = convert(shard.iteration, self._rows(shard))
+                    count += len(rows)
+                    writer.write_table(pa.Table.from_pylist([to_plain(row) for row in rows], schema=_TRAINING_SCHEMA))
+
+        self._store.write(f"{folder}/{name}", fill)
+        self._write_manifest(folder, Manifest((self._store.describe(f"{folder}/{name}", relative=name),)))
+        return self._store.uri(f"{folder}/{name}"), count
+
+    def _rows(self, last: ShardId) -> list[Row]:
+        """The rows of one shard with what all stages up to select say about them."""
+        rows: list[Row] | None = None
+        for stage in _TRAINING_STAGES:
+            shard = last.of_stage(stage)
+            record = self._record(shard)
+            columns = self._read(shard, record) if record else None
+            if columns is None:
+                raise FailedPreconditionError(
+                    f"{shard.folder}/{shard.file_name} is missing or broken in the artifact store.",
+                    reason="SHARD_BROKEN",
+                )
+            rows = with_columns(stage, rows, columns)
+        return rows or []
+
+    def checkpoint_uri(self, run_id: str, iteration: int) -> str:
+        """Where the checkpoint of an iteration is published."""
+        return self._store.uri(f"runs/{run_id}/it-{iteration}/checkpoint")

@@ -1,0 +1,115 @@
+"""Looking into a run: why its shards were made or reused, and its rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from ilf_common.errors import InvalidArgumentError, require
+from ilf_common.rpc.pagination import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, decode_token, encode_token
+from services.orchestrator.models import STAGES
+from services.orchestrator.ports import ShardStore
+from services.orchestrator.rows import COLUMNS, INPUT, Row, with_columns
+from services.orchestrator.run import Run
+from services.orchestrator.shards import ShardExplanation, ShardId, shard_count
+
+_SHARD_STAGES = (INPUT, *(stage for stage in STAGES if stage in COLUMNS))
+_SAMPLE_STAGES = (INPUT, "generate", "feedback", "refine", "rank", "select")
+
+
+async def explain(shards: ShardStore, run: Run, page_size: int, page_token: str) -> tuple[list[ShardExplanation], str]:
+    """One page of the run's published shards, in the order of the work."""
+    size = _size(page_size)
+    after = _position(page_token, 3)
+    found: list[ShardExplanation] = []
+    last = (0, 0, 0)
+    async for shard, position in _shards(shards, run, after):
+        record = await shards.record(shard)
+        if record is None:
+            continue
+        if len(found) == size:
+            return found, _token(*last)
+        outcome = "computed" if record.generation == run.generation else "reused"
+        found.append(ShardExplanation(shard, record, outcome))
+        last = position
+    return found, ""
+
+
+async def _shards(
+    store: ShardStore, run: Run, after: tuple[int, ...] | None
+) -> AsyncIterator[tuple[ShardId, tuple[int, int, int]]]:
+    for iteration in range(run.spec.iterations + 1):
+        inputs = 0 if iteration == 0 else iteration
+        rows = await store.finished_rows(ShardId(run.id, inputs, INPUT, 0)) or 0
+        # Training comes last in an iteration, but evaluation reads the test contexts, which are iteration 0's input.
+        tested = await store.finished_rows(ShardId(run.id, 0, INPUT, 0)) or 0
+        for number, stage in enumerate(_SHARD_STAGES):
+            count = shard_count(tested if stage == "evaluate" else rows, run.spec.shard_rows)
+            for index in range(count):
+                position = (iteration, number, index)
+                if after is None or position > after:
+                    yield ShardId(run.id, iteration, stage, index), position
+
+
+async def samples(
+    shards: ShardStore, run: Run, iteration: int, page_size: int, page_token: str
+) -> tuple[list[Row], str]:
+    """One page of an iteration's rows with all that is known of them so far.
+
+    Raises:
+        InvalidArgumentError: The run has no such iteration.
+    """
+    require(
+        1 <= iteration <= run.spec.iterations,
+        "iteration",
+        f"must be 1 to {run.spec.iterations}, is {iteration}",
+    )
+    size = _size(page_size)
+    index, offset = _position(page_token, 2) or (0, 0)
+    found: list[Row] = []
+    while rows := await sample_rows(shards, ShardId(run.id, iteration, INPUT, index)):
+        part = rows[offset : offset + size - len(found)]
+        found.extend(part)
+        offset += len(part)
+        if offset < len(rows):
+            return found, _token(index, offset)
+        index, offset = index + 1, 0
+        if len(found) == size:
+            more = await shards.record(ShardId(run.id, iteration, INPUT, index))
+            return found, _token(index, 0) if more else ""
+    return found, ""
+
+
+async def sample_rows(store: ShardStore, first: ShardId) -> list[Row]:
+    """The rows of one shard with what every stage that has come by says about them."""
+    rows: list[Row] | None = None
+    for stage in _SAMPLE_STAGES:
+        shard = first.of_stage(stage)
+        record = await store.record(shard)
+        columns = await store.read(shard, record) if record else None
+        if columns is None:
+            break
+        rows = with_columns(stage, rows, columns)
+        if stage == INPUT:
+            # The dataset's feedback belongs to the dataset's initial output; what a run trains on, its own stage says.
+            rows = [replace(row, feedback=None) for row in rows]
+    return rows or []
+
+
+def _size(page_size: int) -> int:
+    require(page_size >= 0, "page_size", f"must not be negative, is {page_size}")
+    return min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+
+
+def _token(*position: int) -> str:
+    return encode_token("/".join(map(str, position)))
+
+
+def _position(token: str, parts: int) -> tuple[int, ...] | None:
+    text = decode_token(token)
+    if text is None:
+        return None
+    numbers = text.split("/")
+    if len(numbers) != parts or not all(number.isdecimal() for number in numbers):
+        raise InvalidArgumentError.of("page_token", "is no token that an earlier page answered")
+    return tuple(map(int, numbers))

@@ -1,0 +1,156 @@
+"""Protos to models and back. Specs and runs go through proto JSON, which the codec speaks."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from google.protobuf import any_pb2, json_format
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
+from ilf.ranking.v1 import ranking_service_pb2 as ranking_pb
+
+from ilf_common import errors
+from ilf_common.errors import InvalidArgumentError
+from ilf_common.rpc.status import CODES
+from services.orchestrator.codec import from_plain, to_plain
+from services.orchestrator.models import RunSpec
+from services.orchestrator.rows import Row
+from services.orchestrator.run import ErrorRecord, Run
+from services.orchestrator.shards import ShardExplanation
+from services.orchestrator.tasks import Task
+
+ModelT = TypeVar("ModelT")
+MessageT = TypeVar("MessageT", bound=Message)
+
+_DOMAIN = "orchestrator.ilf"
+_INNER_FIELDS = frozenset({"id", "plan", "attempt", "generation", "resume_request_id", "error"})
+
+
+def to_model(message: Message, model: type[ModelT]) -> ModelT:
+    """The dataclass with the fields of a message.
+
+    Raises:
+        InvalidArgumentError: An enum has a number that this server does not know.
+    """
+    try:
+        return from_plain(model, json_format.MessageToDict(message, preserving_proto_field_name=True))
+    except ValueError as error:
+        raise InvalidArgumentError.of("spec", f"holds a value that this server does not know: {error}") from error
+
+
+def to_message(value: object, message: type[MessageT]) -> MessageT:
+    """The message with the fields of a dataclass."""
+    return json_format.ParseDict(to_plain(value), message())
+
+
+def spec_from_proto(message: pb.RunSpec) -> RunSpec:
+    """A spec as the client sent it."""
+    return to_model(message, RunSpec)
+
+
+def run_to_proto(run: Run) -> pb.Run:
+    """A run without what only this service needs."""
+    plain = {name: value for name, value in to_plain(run).items() if name not in _INNER_FIELDS}
+    message = json_format.ParseDict({"name": run.name, **plain}, pb.Run())
+    if run.error is not None:
+        message.error.CopyFrom(error_to_proto(run.error))
+    return message
+
+
+def error_to_proto(error: ErrorRecord) -> status_pb2.Status:
+    """A kept error as a status."""
+    kind = getattr(errors, error.kind, errors.InternalError)
+    status = status_pb2.Status(code=CODES.get(kind, CODES[errors.InternalError]).value[0], message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=dict(error.metadata))
+    packed = any_pb2.Any()
+    packed.Pack(info)
+    status.details.append(packed)
+    return status
+
+
+def explanation_to_proto(explanation: ShardExplanation) -> pb.ShardExplanation:
+    """Why a shard was made or reused."""
+    record = explanation.record
+    return pb.ShardExplanation(
+        iteration=explanation.shard.iteration,
+        stage=explanation.shard.stage,
+        shard=explanation.shard.index,
+        key=record.key,
+        rows=record.rows,
+        bad_rows=record.bad_rows,
+        outcome=explanation.outcome,
+        key_parts=dict(record.key_parts),
+        reason=record.reason,
+    )
+
+
+def sample_to_proto(row: Row) -> pb.RunSample:
+    """A row with its refinements, scores and weights."""
+    sample = pb.RunSample(
+        item_id=row.item_id,
+        context=row.context,
+        initial_output=row.initial_output or "",
+        feedback=row.feedback or "",
+        candidates=[_candidate(row, index) for index in range(len(row.refinements))],
+        chosen_index=max(row.chosen_index, 0),
+    )
+    if row.failure is not None:
+        failure = row.failure
+        sample.failed_stage = failure.stage
+        sample.error.CopyFrom(error_to_proto(ErrorRecord(failure.kind, failure.reason, failure.message)))
+    return sample
+
+
+def _candidate(row: Row, index: int) -> pb.Candidate:
+    candidate = pb.Candidate(text=row.refinements[index])
+    if index < len(row.weights):
+        candidate.weight = row.weights[index]
+    if index < len(row.scores):
+        score = row.scores[index]
+        candidate.score.CopyFrom(
+            ranking_pb.CandidateScore(
+                score=score.score,
+                spread=score.spread,
+                missing_mass=score.missing_mass,
+                judge_scores=[
+                    ranking_pb.JudgeScore(judge=name, score=value, missing_mass=missing)
+                    for name, value, missing in score.judges
+                ],
+            )
+        )
+    return candidate
+
+
+def feedback_task_to_proto(task: Task) -> pb.FeedbackTask:
+    """A question for feedback."""
+    message = pb.FeedbackTask(
+        name=task.name,
+        item_id=task.item_id,
+        context=task.context,
+        initial_output=task.text_a,
+        annotator=task.annotator,
+        state=pb.TaskState.Value(task.state.value),
+        feedback=task.answer,
+    )
+    if task.lease_expire_time is not None:
+        message.lease_expire_time.FromDatetime(task.lease_expire_time)
+    return message
+
+
+def comparison_task_to_proto(task: Task) -> pb.ComparisonTask:
+    """A question which of two samples is better."""
+    message = pb.ComparisonTask(
+        name=task.name,
+        item_id=task.item_id,
+        context=task.context,
+        output_a=task.text_a,
+        output_b=task.text_b,
+        annotator=task.annotator,
+        state=pb.TaskState.Value(task.state.value),
+    )
+    if task.answer:
+        message.preference = pb.Preference.Value(task.answer)
+    if task.lease_expire_time is not None:
+        message.lease_expire_time.FromDatetime(task.lease_expire_time)
+    return message

@@ -1,0 +1,380 @@
+"""What the orchestrator needs from outside: the other services, the artifact store, datasets, and its own state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from ilf_common.datasets import DatasetRow, RowError
+from ilf_common.errors import IlfError
+from services.orchestrator.models import (
+    Hyperparameters,
+    JudgeSpec,
+    PostProcessing,
+    RankerSpec,
+    RunSpec,
+    Sampling,
+    Template,
+)
+from services.orchestrator.rows import Column, Row, Score
+from services.orchestrator.run import Run, Usage
+from services.orchestrator.shards import ShardId, ShardRecord
+from services.orchestrator.tasks import Task, TaskKind
+
+ResultT = TypeVar("ResultT")
+StepT = TypeVar("StepT")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a batch call; each call reads the fields that it needs."""
+
+    item_id: str
+    context: str
+    initial_output: str = ""
+    feedback: str = ""
+    seed: int | None = None
+    candidates: tuple[str, ...] = ()
+    output: str = ""
+    other_output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[ResultT]):
+    """What became of one item of a batch: a result or an error."""
+
+    item_id: str
+    result: ResultT | None = None
+    error: IlfError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Samples of one item, with the number of tokens of each."""
+
+    texts: tuple[str, ...]
+    token_counts: tuple[int, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TextScore:
+    """Summed log-probability of a text in nats, and the tokens summed over."""
+
+    logprob: float
+    token_count: int
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model of the refinement service: its digest, and where it was loaded from."""
+
+    name: str
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True)
+class SamplingCall:
+    """What all items of a sampling call share."""
+
+    model: str
+    sampling: Sampling
+    template: Template | None
+    post_processing: PostProcessing | None
+
+
+@dataclass(frozen=True)
+class FinetuneOrder:
+    """A supervised finetune job."""
+
+    base_model: str
+    dataset_uri: str
+    output_uri: str
+    hyperparameters: Hyperparameters
+    template: Template | None
+    merge_adapter: bool
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """A finetune job as it stands.
+
+    Attributes:
+        state: PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED.
+        message: Why the job is where it is, if the service says so.
+        error: Set when it FAILED.
+    """
+
+    name: str
+    state: str
+    step: int = 0
+    max_steps: int = 0
+    message: str = ""
+    error: IlfError | None = None
+
+
+class Refinement(Protocol):
+    """The refinement service. All calls raise `UnavailableError` where it does not answer."""
+
+    async def model(self, name: str) -> ServedModel:
+        """A model as it is served."""
+        ...
+
+    def generate(self, call: SamplingCall, items: Sequence[Item]) -> AsyncIterator[list[Outcome[Texts]]]:
+        """Samples outputs for the items' contexts."""
+        ...
+
+    def refine(self, call: SamplingCall, items: Sequence[Item]) -> AsyncIterator[list[Outcome[Texts]]]:
+        """Samples refinements of the items' initial outputs."""
+        ...
+
+    def score_texts(
+        self, model: str, template: Template | None, items: Sequence[Item]
+    ) -> AsyncIterator[list[Outcome[TextScore]]]:
+        """Scores `output` of each item."""
+        ...
+
+    async def load_policy(self, *, request_id: str, name: str, uri: str, base_model: str) -> None:
+        """Loads a checkpoint under a name; an empty `base_model` means that it is no adapter."""
+        ...
+
+
+class Ranking(Protocol):
+    """The ranking service."""
+
+    async def ranker_digest(self, ranker: RankerSpec) -> str:
+        """Digest of what the server says about a ranker of this name."""
+        ...
+
+    def rank(self, ranker: RankerSpec, items: Sequence[Item]) -> AsyncIterator[list[Outcome[tuple[Score, ...]]]]:
+        """Scores each item's candidates."""
+        ...
+
+    def compare(self, judges: Sequence[JudgeSpec], items: Sequence[Item]) -> AsyncIterator[list[Outcome[float]]]:
+        """Probability that `output` is better than `other_output`."""
+        ...
+
+
+class Finetune(Protocol):
+    """The finetune service."""
+
+    async def create(self, request_id: str, order: FinetuneOrder) -> str:
+        """Name of the job with this request id, new or not."""
+        ...
+
+    def watch(self, job: str) -> AsyncIterator[JobStatus]:
+        """The job now and at each change, until it has ended."""
+        ...
+
+    async def cancel(self, job: str) -> None:
+        """Ends the job's processes; a finished job stays what it is."""
+        ...
+
+
+class Plugin(Protocol):
+    """Programs that users run, by address."""
+
+    async def give_feedback(self, address: str, items: Sequence[Item]) -> list[str]:
+        """One feedback text on each item's `output`."""
+        ...
+
+    async def score_outputs(self, address: str, items: Sequence[Item]) -> list[float]:
+        """The task's exact metric of each item's `output`."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One row of a finetune dataset."""
+
+    item_id: str
+    context: str
+    completion: str
+    weight: float
+
+
+class ShardStore(Protocol):
+    """Shards in the artifact store. A part exists from the moment its record does."""
+
+    async def record(self, shard: ShardId) -> ShardRecord | None:
+        """What is known of a published shard, None where there is none."""
+        ...
+
+    async def read(self, shard: ShardId, record: ShardRecord) -> dict[str, Column] | None:
+        """The columns of a part, None where its bytes are not those of the record."""
+        ...
+
+    async def publish(self, shard: ShardId, columns: Mapping[str, Column], record: ShardRecord) -> ShardRecord:
+        """Writes a part, then its record with size and digest filled in."""
+        ...
+
+    async def finish(self, first: ShardId, rows: int, shard_rows: int) -> None:
+        """Writes the manifest of a stage all of whose shards are published."""
+        ...
+
+    async def finished_rows(self, first: ShardId) -> int | None:
+        """Rows of a stage that was finished, None where it was not."""
+        ...
+
+    async def publish_training_data(
+        self,
+        run_id: str,
+        iteration: int,
+        sources: Sequence[ShardId],
+        convert: Callable[[int, list[Row]], list[TrainingRow]],
+    ) -> tuple[str, int]:
+        """Writes the finetune dataset of an iteration; answers its URI and the number of its rows.
+
+        `sources` are select shards of finished iterations, read one at a time with all that lies before them;
+        `convert` makes training rows of a shard's iteration and rows.
+        """
+        ...
+
+    def checkpoint_uri(self, run_id: str, iteration: int) -> str:
+        """Where the checkpoint of an iteration is published."""
+        ...
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """What the door found in a dataset.
+
+    Attributes:
+        boundaries: See `Plan`.
+    """
+
+    train_rows: int
+    test_rows: int
+    boundaries: tuple[int, ...]
+
+
+class Datasets(Protocol):
+    """Datasets by URI."""
+
+    async def inspect(self, spec: RunSpec) -> DatasetReport:
+        """Reads every split once and checks what must hold before a run starts.
+
+        Raises:
+            NotFoundError, InvalidArgumentError: As `ilf_common.datasets.open_dataset` and `inspection.inspect`.
+        """
+        ...
+
+    def batches(self, spec: RunSpec, split: str) -> AsyncIterator[list[DatasetRow | RowError]]:
+        """The rows of "train" or "test" in order, some at a time."""
+        ...
+
+
+class RunStore(Protocol):
+    """Runs in the database."""
+
+    async def create(self, run: Run, request_digest: str) -> Run:
+        """Stores a run; a run with the same request id and digest is answered instead.
+
+        Raises:
+            AlreadyExistsError: REQUEST_ID_CONFLICT or RUN_EXISTS.
+        """
+        ...
+
+    async def by_request(self, request_id: str, request_digest: str) -> Run | None:
+        """The run that a request made before.
+
+        Raises:
+            AlreadyExistsError: REQUEST_ID_CONFLICT; it was another request.
+        """
+        ...
+
+    async def get(self, run_id: str) -> Run | None:
+        """A run by id."""
+        ...
+
+    async def all_runs(self) -> list[Run]:
+        """All runs, oldest first."""
+        ...
+
+    async def save(self, run: Run) -> None:
+        """Replaces what is stored of a run."""
+        ...
+
+
+class TaskStore(Protocol):
+    """Tasks of people in the database. One process writes, so each call is one transaction and no more."""
+
+    async def add(self, tasks: Sequence[Task]) -> None:
+        """Adds tasks; those that are there stay what they are."""
+        ...
+
+    async def get(self, kind: TaskKind, run_id: str, task_id: str) -> Task | None:
+        """A task by id."""
+        ...
+
+    async def save(self, task: Task) -> None:
+        """Replaces a task."""
+        ...
+
+    async def skip(self, task: Task, annotator: str) -> None:
+        """Saves a task that was given back, and never offers its group to this annotator again."""
+        ...
+
+    async def lease(
+        self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime, expires: datetime
+    ) -> list[Task]:
+        """The annotator's own leases, then open tasks of groups that the annotator has not seen, now leased.
+
+        `run_id` "" means all runs.
+        """
+        ...
+
+    async def page(self, kind: TaskKind, run_id: str, *, after: str, limit: int) -> list[Task]:
+        """Tasks in the order of their names, those after the name `after`."""
+        ...
+
+    async def progress(self, kind: TaskKind, run_id: str, iteration: int | None = None) -> tuple[int, int]:
+        """How many tasks are done, and how many there are; `run_id` "" for all runs."""
+        ...
+
+    async def answers(self, run_id: str, iteration: int, shard: int) -> dict[str, list[str]]:
+        """Feedback by item id, in the order of the annotators' names."""
+        ...
+
+    async def close(self, run_id: str, iteration: int) -> None:
+        """Makes the feedback of an iteration final."""
+        ...
+
+    async def imported_shards(self, run_id: str, iteration: int) -> set[int]:
+        """Shards whose comparison tasks are there."""
+        ...
+
+
+class Steps(Protocol):
+    """Durable steps of a run's workflow: a step that finished once is not begun again."""
+
+    async def run(self, name: str, action: Callable[[], Awaitable[StepT]]) -> StepT:
+        """Runs an action, or answers what it answered before; its answer must be JSON."""
+        ...
+
+
+class Workflows(Protocol):
+    """The durable workflow engine."""
+
+    async def start(self, workflow_id: str, run_id: str) -> None:
+        """Starts the loop of a run under an id that is new."""
+        ...
+
+    async def continues(self, workflow_id: str) -> bool:
+        """Whether the engine has this workflow and will finish it without being asked."""
+        ...
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> datetime:
+        """The time in UTC."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits."""
+        ...

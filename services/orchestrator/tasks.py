@@ -1,0 +1,114 @@
+"""Tasks that people do for a run: feedback on an initial output, or a preference between two samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from ilf_common.errors import FailedPreconditionError
+
+
+class TaskKind(StrEnum):
+    """What a person is asked."""
+
+    FEEDBACK = "feedback"
+    COMPARISON = "comparison"
+
+
+class TaskState(StrEnum):
+    """Where a task is."""
+
+    OPEN = "TASK_STATE_OPEN"
+    LEASED = "TASK_STATE_LEASED"
+    DONE = "TASK_STATE_DONE"
+    SKIPPED = "TASK_STATE_SKIPPED"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question to one person.
+
+    Attributes:
+        id: Unique in its run; sorts in the order of the rows.
+        group: Tasks of one group ask different people about the same item.
+        iteration, shard: Which rows the task belongs to.
+        text_a: The initial output (FEEDBACK) or the first sample.
+        text_b: The second sample (COMPARISON).
+        answer: The feedback, or the name of the preference.
+        closed: The run has gone on; answers are final.
+    """
+
+    kind: TaskKind
+    run_id: str
+    id: str
+    group: str
+    iteration: int
+    shard: int
+    item_id: str
+    context: str
+    text_a: str
+    text_b: str = ""
+    state: TaskState = TaskState.OPEN
+    annotator: str = ""
+    lease_expire_time: datetime | None = None
+    answer: str = ""
+    closed: bool = False
+
+    @property
+    def name(self) -> str:
+        """Resource name."""
+        return f"runs/{self.run_id}/{self.kind}Tasks/{self.id}"
+
+    def leased_to(self, annotator: str, expires: datetime) -> Task:
+        """The task in the hands of an annotator."""
+        return replace(self, state=TaskState.LEASED, annotator=annotator, lease_expire_time=expires)
+
+    def answered(self, annotator: str, answer: str, now: datetime) -> Task:
+        """The task with an answer; the annotator's own answer may be replaced until the run has gone on.
+
+        Raises:
+            FailedPreconditionError: TASK_DONE, LEASE_TAKEN or LEASE_EXPIRED.
+        """
+        if self.state is TaskState.DONE and self.annotator == annotator and self.answer == answer:
+            return self
+        self._check_holder(annotator, now)
+        return replace(self, state=TaskState.DONE, answer=answer, lease_expire_time=None)
+
+    def given_back(self, annotator: str, now: datetime) -> Task:
+        """The task open again, for others.
+
+        Raises:
+            FailedPreconditionError: As `answered`.
+        """
+        self._check_holder(annotator, now)
+        return replace(self, state=TaskState.OPEN, annotator="", lease_expire_time=None, answer="")
+
+    def _check_holder(self, annotator: str, now: datetime) -> None:
+        if self.closed or (self.state is TaskState.DONE and self.annotator != annotator):
+            raise self._refused("TASK_DONE", "is done: its run has gone on, or somebody else has answered it")
+        if self.state is TaskState.OPEN:
+            raise self._refused("LEASE_EXPIRED", "is leased by nobody; lease it by listing tasks")
+        if self.annotator != annotator:
+            raise self._refused("LEASE_TAKEN", "is leased to somebody else; list tasks to get another one")
+        if self.state is TaskState.LEASED and self.lease_expire_time is not None and self.lease_expire_time <= now:
+            raise self._refused("LEASE_EXPIRED", "was leased for too long; lease it again by listing tasks")
+
+    def _refused(self, reason: str, why: str) -> FailedPreconditionError:
+        return FailedPreconditionError(f"{self.name} {why}.", reason=reason, metadata={"resource": self.name})
+
+
+def parent_run(parent: str) -> str | None:
+    """The run id in "runs/<id>", "" for "runs/-" (all runs), None where the name is of another form."""
+    prefix, _, run_id = parent.partition("/")
+    if prefix != "runs" or not run_id or "/" in run_id:
+        return None
+    return "" if run_id == "-" else run_id
+
+
+def parse_task_name(kind: TaskKind, name: str) -> tuple[str, str] | None:
+    """Run id and task id of a task's name, None where the name is of another form."""
+    parts = name.split("/")
+    if len(parts) == 4 and parts[0] == "runs" and parts[2] == f"{kind}Tasks" and parts[1] and parts[3]:
+        return parts[1], parts[3]
+    return None

@@ -1,0 +1,123 @@
+"""Builds the service from its settings; the only place that chooses implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import grpc
+import sqlalchemy as sa
+from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
+from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import add_OrchestratorServiceServicer_to_server
+
+from ilf_common.artifacts import ArtifactStore
+from ilf_common.rpc.client import open_channel
+from ilf_common.rpc.server import serve
+from services.orchestrator.adapters.clock import SystemClock
+from services.orchestrator.adapters.database import in_thread, open_database
+from services.orchestrator.adapters.datasets import DatasetSource
+from services.orchestrator.adapters.dbos_workflows import DbosWorkflows
+from services.orchestrator.adapters.fence import Fence
+from services.orchestrator.adapters.finetune_client import FinetuneClient
+from services.orchestrator.adapters.plugin_client import PluginClient
+from services.orchestrator.adapters.ranking_client import RankingClient
+from services.orchestrator.adapters.refinement_client import RefinementClient
+from services.orchestrator.adapters.shard_files import ShardFiles
+from services.orchestrator.adapters.sql_store import SqlRunStore
+from services.orchestrator.adapters.sql_tasks import SqlTaskStore
+from services.orchestrator.journal import Signal
+from services.orchestrator.people import PeopleService
+from services.orchestrator.service import Outside, RunService
+from services.orchestrator.servicer import OrchestratorServicer
+from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.work import Limits, Peers
+
+COMPONENT = "orchestrator"
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["OrchestratorService"].full_name
+
+
+class Orchestrator:
+    """The service, built but not started. Build it inside the event loop that will run it."""
+
+    def __init__(self, settings: OrchestratorSettings) -> None:
+        Path(settings.state_dir).mkdir(parents=True, exist_ok=True)
+        url = settings.resolved_database_url
+        self._engine: sa.Engine = open_database(url)
+        self._fence = Fence(settings.state_dir, self._engine)
+        self._channels = [open_channel(peer) for peer in (settings.refinement, settings.ranking, settings.finetune)]
+        refinement, ranking, finetune = self._channels
+        self._plugin = PluginClient(settings.plugin)
+        clock = SystemClock()
+        store = ArtifactStore(settings.store.root)
+        shards = ShardFiles(store)
+        tasks = SqlTaskStore(self._engine)
+        signal = Signal()
+        self._runs = RunService(
+            Outside(
+                SqlRunStore(self._engine),
+                tasks,
+                shards,
+                DatasetSource(store),
+                Peers(RefinementClient(refinement), RankingClient(ranking), FinetuneClient(finetune), self._plugin),
+                clock,
+            ),
+            Limits(settings.limits.shards_in_flight, settings.limits.rank_rows),
+            signal,
+        )
+        self._workflows = DbosWorkflows(url, settings.executor_id, self._runs.execute)
+        self._runs.attach(self._workflows)
+        people = PeopleService(self._runs, tasks, shards, clock, signal)
+        self._servicer = OrchestratorServicer(self._runs, people, shards)
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        """Adds the service to a server, and answers its name."""
+        add_OrchestratorServiceServicer_to_server(self._servicer, server)
+        return [SERVICE_NAME]
+
+    async def start(self) -> None:
+        """Takes the fence and takes up what was running before.
+
+        Raises:
+            FailedPreconditionError: EXECUTOR_TAKEN.
+        """
+        self._fence.take()
+        self._workflows.launch()
+        await self._runs.take_up()
+
+    async def drain(self) -> None:
+        """Ends the watches."""
+        await self._runs.drain()
+
+    async def stop(self) -> None:
+        """Leaves running runs to the next process."""
+        await self._runs.stop()
+        self._workflows.shut_down()
+        self._fence.release()
+        await self._plugin.close()
+        for channel in self._channels:
+            await channel.close()
+        self._engine.dispose()
+
+    async def check_health(self) -> None:
+        """Raises while the database does not answer."""
+        await in_thread(self._ping)
+
+    def _ping(self) -> None:
+        with self._engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+
+async def run(settings: OrchestratorSettings, *, ready: Callable[[int], None] | None = None) -> None:
+    """Serves until the process is told to stop."""
+    orchestrator = Orchestrator(settings)
+    await serve(
+        COMPONENT,
+        settings.server,
+        register=orchestrator.register,
+        start=orchestrator.start,
+        stop=orchestrator.stop,
+        check_health=orchestrator.check_health,
+        ready=ready,
+        drain=orchestrator.drain,
+        telemetry=settings.telemetry,
+    )

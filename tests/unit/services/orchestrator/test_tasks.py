@@ -1,0 +1,54 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ilf_common.errors import FailedPreconditionError
+from services.orchestrator.tasks import Task, TaskKind, TaskState, parent_run, parse_task_name
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=15)
+TASK = Task(TaskKind.FEEDBACK, "a", "t1", "g", 1, 0, "item", "context", "output")
+
+
+def reason_of(task: Task, annotator: str, now: datetime = NOW) -> str:
+    with pytest.raises(FailedPreconditionError) as caught:
+        task.answered(annotator, "text", now)
+    return caught.value.reason
+
+
+def test_the_holder_of_a_lease_answers_and_changes_the_answer() -> None:
+    done = TASK.leased_to("ann", LATER).answered("ann", "one", NOW)
+    assert done.state is TaskState.DONE and done.lease_expire_time is None
+    assert done.answered("ann", "two", NOW).answer == "two"
+
+
+def test_a_repeated_answer_is_no_error_even_when_the_run_has_gone_on() -> None:
+    done = TASK.leased_to("ann", LATER).answered("ann", "one", NOW)
+    closed = Task(**{**{name: getattr(done, name) for name in done.__dataclass_fields__}, "closed": True})
+    assert closed.answered("ann", "one", NOW) is closed
+    assert reason_of(closed, "ann") == "TASK_DONE"
+
+
+def test_others_and_late_comers_are_refused() -> None:
+    leased = TASK.leased_to("ann", LATER)
+    assert reason_of(TASK, "ann") == "LEASE_EXPIRED"
+    assert reason_of(leased, "bob") == "LEASE_TAKEN"
+    assert reason_of(leased, "ann", LATER) == "LEASE_EXPIRED"
+    assert reason_of(leased.answered("ann", "one", NOW), "bob") == "TASK_DONE"
+
+
+def test_a_task_that_is_given_back_is_open_again() -> None:
+    back = TASK.leased_to("ann", LATER).given_back("ann", NOW)
+    assert back == TASK
+
+
+@pytest.mark.parametrize(
+    ("parent", "run_id"), [("runs/a", "a"), ("runs/-", ""), ("a", None), ("runs/", None), ("runs/a/b", None)]
+)
+def test_parents_are_runs_or_all_of_them(parent: str, run_id: str | None) -> None:
+    assert parent_run(parent) == run_id
+
+
+def test_task_names_go_round_trip() -> None:
+    assert parse_task_name(TaskKind.FEEDBACK, TASK.name) == ("a", "t1")
+    assert parse_task_name(TaskKind.COMPARISON, TASK.name) is None
