@@ -1,0 +1,110 @@
+"""Runs of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
+from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
+
+from ilf_client._convert import from_proto, to_proto
+from ilf_client._transport import Transport, collect_pages, new_request_id
+from ilf_client.models.runs import Run, RunSample, ShardExplanation
+from ilf_client.models.specs import RunSpec
+
+if TYPE_CHECKING:
+    from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceAsyncStub
+
+
+class AsyncRuns:
+    """Create, watch, cancel and resume runs. A run's name is `runs/<id>`; the bare id is understood too."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @cached_property
+    def _stub(self) -> OrchestratorServiceAsyncStub:
+        return OrchestratorServiceStub(self._transport.channel("orchestrator"))
+
+    async def create(
+        self,
+        spec: RunSpec,
+        *,
+        run_id: str = "",
+        validate_only: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Run:
+        """Checks a spec and its dataset, then starts the run.
+
+        Args:
+            spec: What to run.
+            run_id: Lower-case letters, digits and dashes; empty lets the server choose.
+            validate_only: Check and answer the resolved spec, start nothing.
+            request_id: The same id is the same request; None makes a fresh one.
+            timeout: Seconds; None takes the client's.
+        """
+        request = pb.CreateRunRequest(request_id=new_request_id(request_id), run_id=run_id, validate_only=validate_only)
+        to_proto(spec, request.spec)
+        return from_proto(await self._transport.call(self._stub.CreateRun, request, timeout), Run)
+
+    async def get(self, name: str, *, timeout: float | None = None) -> Run:
+        """One run."""
+        request = pb.GetRunRequest(name=run_name(name))
+        return from_proto(await self._transport.call(self._stub.GetRun, request, timeout), Run)
+
+    async def list(self, *, timeout: float | None = None) -> AsyncIterator[Run]:
+        """All runs."""
+
+        async def fetch(token: str) -> pb.ListRunsResponse:
+            return await self._transport.call(self._stub.ListRuns, pb.ListRunsRequest(page_token=token), timeout)
+
+        async for run in collect_pages(fetch, "runs", Run):
+            yield run
+
+    async def watch(self, name: str, *, timeout: float | None = None) -> AsyncIterator[Run]:
+        """The run now and at each change, until it has ended; a restart of the orchestrator goes unnoticed."""
+        request = pb.WatchRunRequest(name=run_name(name))
+        async for response in self._transport.watch(self._stub.WatchRun, request, timeout):
+            yield from_proto(response.run, Run)
+
+    async def cancel(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Run:
+        """Stops a run, its finetune job too."""
+        request = pb.CancelRunRequest(request_id=new_request_id(request_id), name=run_name(name))
+        return from_proto(await self._transport.call(self._stub.CancelRun, request, timeout), Run)
+
+    async def resume(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Run:
+        """Continues a failed or cancelled run from its last finished shard, or refuses and says why."""
+        request = pb.ResumeRunRequest(request_id=new_request_id(request_id), name=run_name(name))
+        return from_proto(await self._transport.call(self._stub.ResumeRun, request, timeout), Run)
+
+    async def explain(self, name: str, *, timeout: float | None = None) -> AsyncIterator[ShardExplanation]:
+        """Why each shard was computed or reused."""
+
+        async def fetch(token: str) -> pb.ExplainRunResponse:
+            request = pb.ExplainRunRequest(name=run_name(name), page_token=token)
+            return await self._transport.call(self._stub.ExplainRun, request, timeout)
+
+        async for shard in collect_pages(fetch, "shards", ShardExplanation):
+            yield shard
+
+    async def samples(
+        self, name: str, *, iteration: int, page_size: int = 0, timeout: float | None = None
+    ) -> AsyncIterator[RunSample]:
+        """The rows of one iteration, page after page as they are consumed."""
+
+        async def fetch(token: str) -> pb.ListSamplesResponse:
+            request = pb.ListSamplesRequest(
+                parent=run_name(name), iteration=iteration, page_size=page_size, page_token=token
+            )
+            return await self._transport.call(self._stub.ListSamples, request, timeout)
+
+        async for sample in collect_pages(fetch, "samples", RunSample):
+            yield sample
+
+
+def run_name(name: str) -> str:
+    """`runs/<id>` from the name or the bare id."""
+    return name if name.startswith("runs/") else f"runs/{name}"

@@ -1,0 +1,231 @@
+"""`ilf runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ilf_client.cli.options import Session, connection_options, service_options
+from ilf_client.cli.output import print_table
+from ilf_client.humanize import since
+from ilf_client.models.runs import Run
+
+
+@click.group()
+def runs() -> None:
+    """Runs of the loop."""
+
+
+@runs.command("list")
+@service_options
+def list_runs(session: Session) -> None:
+    """All runs."""
+    with session.client() as client:
+        found = list(client.runs.list(timeout=session.timeout))
+    session.show(
+        found,
+        lambda: print_table(
+            ["run", "state", "iteration", "policy", "age", "waits for"],
+            [
+                [
+                    run.name.removeprefix("runs/"),
+                    run.state,
+                    _newest_iteration(run),
+                    run.policy,
+                    since(run.create_time),
+                    run.waiting.reason if run.waiting else "",
+                ]
+                for run in found
+            ],
+        ),
+    )
+
+
+@runs.command("show")
+@click.argument("run")
+@service_options
+def show_run(session: Session, run: str) -> None:
+    """One run: its stages, metrics, what it waits for, and its error."""
+    with session.client() as client:
+        found = client.runs.get(run, timeout=session.timeout)
+    session.show(found, lambda: _describe(found))
+
+
+@runs.command("watch")
+@click.argument("run")
+@service_options
+def watch_run(session: Session, run: str) -> None:
+    """Follow a run to its end; exit code 1 unless it succeeds."""
+    from ilf_client.cli.watching import end, follow
+
+    with session.client() as client:
+        end(session, follow(session, client, run))
+
+
+@runs.command("cancel")
+@click.argument("run")
+@service_options
+def cancel_run(session: Session, run: str) -> None:
+    """Stop a run, its finetune job too."""
+    with session.client() as client:
+        found = client.runs.cancel(run, timeout=session.timeout)
+    session.show(found, lambda: click.echo(f"{found.name} is {found.state.value}"))
+
+
+@runs.command("resume")
+@click.argument("run")
+@click.option("--watch", is_flag=True, help="Follow it to its end.")
+@service_options
+def resume_run(session: Session, run: str, watch: bool) -> None:
+    """Continue a failed or cancelled run from its last finished shard."""
+    from ilf_client.cli.watching import end, follow
+
+    with session.client() as client:
+        found = client.runs.resume(run, timeout=session.timeout)
+        if watch:
+            end(session, follow(session, client, run))
+            return
+    session.show(found, lambda: click.echo(f"{found.name} is {found.state.value}"))
+
+
+@runs.command("explain")
+@click.argument("run")
+@service_options
+def explain_run(session: Session, run: str) -> None:
+    """Why each shard was computed or reused."""
+    with session.client() as client:
+        shards = list(client.runs.explain(run, timeout=session.timeout))
+    session.show(
+        shards,
+        lambda: print_table(
+            ["it", "stage", "shard", "rows", "bad", "outcome", "key", "why"],
+            [
+                [s.iteration, s.stage, s.shard, s.rows, s.bad_rows or "", s.outcome, s.key[:12], s.reason]
+                for s in shards
+            ],
+        ),
+    )
+
+
+@runs.command("samples")
+@click.argument("run")
+@click.option("--iteration", type=click.IntRange(min=0), help="Default: the newest with refinements.")
+@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Rows at most.")
+@service_options
+def list_samples(session: Session, run: str, iteration: int | None, limit: int) -> None:
+    """Rows of an iteration: context, output, feedback, each refinement with its score, the chosen one."""
+    from itertools import islice
+
+    from ilf_client.cli.preview import print_sample
+
+    with session.client() as client:
+        if iteration is None:
+            iteration = _newest_refined(client.runs.get(run, timeout=session.timeout))
+        found = list(islice(client.runs.samples(run, iteration=iteration, timeout=session.timeout), limit))
+
+    def for_people() -> None:
+        for sample in found:
+            print_sample(sample)
+
+    session.show(found, for_people)
+
+
+@runs.command("report")
+@click.argument("run")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    default="report.html",
+    show_default=True,
+    metavar="FILE|json",
+    help="The HTML file to write, or `json` for its data on the standard output.",
+)
+@click.option(
+    "--samples",
+    "sample_rows",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Sample rows per iteration.",
+)
+@connection_options
+def report_run(session: Session, run: str, target: str, sample_rows: int) -> None:
+    """Write one self-contained HTML file: stages, metrics, ranker agreement, sample rows."""
+    from ilf_client.report.collect import collect
+    from ilf_client.report.page import write_page
+
+    with session.client() as client:
+        report = collect(client, run, sample_rows)
+    if target == "json":
+        from ilf_client.cli.output import print_json
+
+        print_json(report)
+        return
+    write_page(report, Path(target))
+    click.echo(f"wrote {target}")
+
+
+@runs.command("export")
+@click.argument("run")
+@click.option(
+    "--kind",
+    type=click.Choice(["sft", "preference"]),
+    default="sft",
+    show_default=True,
+    help="sft: prompt, completion, weight. preference: prompt, chosen, rejected.",
+)
+@click.option(
+    "--rejected",
+    type=click.Choice(["initial_output", "worst"]),
+    default="initial_output",
+    show_default=True,
+    help="preference: what the chosen refinement is preferred to.",
+)
+@click.option("--iteration", type=click.IntRange(min=1), help="Default: all iterations.")
+@click.option(
+    "-o", "--output", "target", default="-", metavar="FILE", help="A .jsonl or .parquet file. Default: JSON lines."
+)
+@connection_options
+def export_run(session: Session, run: str, kind: str, rejected: str, iteration: int | None, target: str) -> None:
+    """Write a run's training data with TRL's column names."""
+    from ilf_client.export import export_rows, write_rows
+
+    with session.client() as client:
+        found = client.runs.get(run, timeout=session.timeout)
+        rows = export_rows(client, found, kind, iteration=iteration, rejected=rejected)
+        count = write_rows(rows, kind, target)
+    if target != "-":
+        click.echo(f"wrote {count} rows to {target}")
+
+
+def _newest_iteration(run: Run) -> str:
+    return str(run.iterations[-1].index) if run.iterations else ""
+
+
+def _newest_refined(run: Run) -> int:
+    refined = [i.index for i in run.iterations if any(s.stage == "refine" and s.progress.done for s in i.stages)]
+    return refined[-1] if refined else 1
+
+
+def _describe(run: Run) -> None:
+    from ilf_client.cli.watching import stage_cells, waiting_line
+
+    click.echo(f"{run.name}  {run.state.value}  started {since(run.create_time)} ago")
+    if run.waiting:
+        click.echo(waiting_line(run))
+    if run.error:
+        click.echo(f"error: {run.error.message} [{run.error.reason}]")
+    if run.policy:
+        click.echo(f"newest policy: {run.policy}")
+    rows = [[i.index, s.stage, *stage_cells(s)] for i in run.iterations for s in i.stages]
+    print_table(["it", "stage", "state", "rows", "bad", "rate", "left", "time"], rows)
+    metrics = [
+        [i.index, name, f"{m.value:.4g}", f"±{m.standard_error:.2g}", m.n]
+        for i in run.iterations
+        for name, m in i.metrics.items()
+    ]
+    if metrics:
+        click.echo()
+        print_table(["it", "metric", "value", "error", "n"], metrics)
