@@ -1503,3 +1503,127 @@ class SubmitComparisonRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitComparisonRequest: _TypeAlias = SubmitComparisonRequest  # noqa: Y015
+
+@_typing.final
+class Pool(_message.Message):
+    """The replicas that serve one stage, grown and shrunk by what runs and callers need."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    WANT_FIELD_NUMBER: _builtins.int
+    HAVE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    BACKLOG_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    QUEUED_ITEMS_FIELD_NUMBER: _builtins.int
+    RUNNING_ITEMS_FIELD_NUMBER: _builtins.int
+    ITEMS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    RATE_MEASURED_FIELD_NUMBER: _builtins.int
+    START_SECONDS_FIELD_NUMBER: _builtins.int
+    START_MEASURED_FIELD_NUMBER: _builtins.int
+    MIN_REPLICAS_FIELD_NUMBER: _builtins.int
+    MAX_REPLICAS_FIELD_NUMBER: _builtins.int
+    FRONT_ANSWERS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"refinement", "ranking" or "reward"."""
+    want: _builtins.int
+    """Replicas that are asked for."""
+    have: _builtins.int
+    """Replicas that are ready."""
+    why: _builtins.str
+    """Why that many are wanted, for people."""
+    backlog: _builtins.int
+    """Rows and calls that are to be worked off: `rows`, `queued_items` and `running_items` together."""
+    rows: _builtins.int
+    """Rows of runs that are not with the service yet."""
+    queued_items: _builtins.int
+    """Items that wait at the pool's front, and items that a replica works on."""
+    running_items: _builtins.int
+    items_per_second: _builtins.float
+    """Items that one replica works off in a second, and whether this was measured or is still the configured guess."""
+    rate_measured: _builtins.bool
+    start_seconds: _builtins.float
+    """Seconds from the wish for a replica to the first one that is ready, and whether this was measured."""
+    start_measured: _builtins.bool
+    min_replicas: _builtins.int
+    max_replicas: _builtins.int
+    front_answers: _builtins.bool
+    """Whether the pool's front answers; without it only the runs' rows count."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when that many are wanted."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        want: _builtins.int = ...,
+        have: _builtins.int = ...,
+        why: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        backlog: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        queued_items: _builtins.int = ...,
+        running_items: _builtins.int = ...,
+        items_per_second: _builtins.float = ...,
+        rate_measured: _builtins.bool = ...,
+        start_seconds: _builtins.float = ...,
+        start_measured: _builtins.bool = ...,
+        min_replicas: _builtins.int = ...,
+        max_replicas: _builtins.int = ...,
+        front_answers: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "front_answers", b"front_answers", "have", b"have", "items_per_second", b"items_per_second", "max_replicas", b"max_replicas", "min_replicas", b"min_replicas", "name", b"name", "queued_items", b"queued_items", "rate_measured", b"rate_measured", "rows", b"rows", "running_items", b"running_items", "since", b"since", "start_measured", b"start_measured", "start_seconds", b"start_seconds", "want", b"want", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pool: _TypeAlias = Pool  # noqa: Y015
+
+@_typing.final
+class ListPoolsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPoolsRequest: _TypeAlias = ListPoolsRequest  # noqa: Y015
+
+@_typing.final
+class ListPoolsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POOLS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pool]: ...
+    def __init__(
+        self,
+        *,
+        pools: _abc.Iterable[Global___Pool] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "pools", b"pools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPoolsResponse: _TypeAlias = ListPoolsResponse  # noqa: Y015

@@ -101,6 +101,11 @@ class OrchestratorServiceStub:
                 request_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.SubmitComparisonRequest.SerializeToString,
                 response_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ComparisonTask.FromString,
                 _registered_method=True)
+        self.ListPools = channel.unary_unary(
+                '/ilf.orchestrator.v1.OrchestratorService/ListPools',
+                request_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListPoolsRequest.SerializeToString,
+                response_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListPoolsResponse.FromString,
+                _registered_method=True)
 
 
 class OrchestratorServiceServicer:
@@ -197,6 +202,13 @@ class OrchestratorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPools(self, request, context):
+        """The pools of serving replicas: how many replicas each wants and has, and why. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrchestratorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -259,6 +271,11 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
                     servicer.SubmitComparison,
                     request_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.SubmitComparisonRequest.FromString,
                     response_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ComparisonTask.SerializeToString,
+            ),
+            'ListPools': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPools,
+                    request_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListPoolsRequest.FromString,
+                    response_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListPoolsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -592,6 +609,33 @@ class OrchestratorService:
             '/ilf.orchestrator.v1.OrchestratorService/SubmitComparison',
             ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.SubmitComparisonRequest.SerializeToString,
             ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ComparisonTask.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ilf.orchestrator.v1.OrchestratorService/ListPools',
+            ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListPoolsRequest.SerializeToString,
+            ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListPoolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,6 +66,8 @@ class OrchestratorServiceStub:
     """
     SubmitComparison: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitComparisonRequest, _orchestrator_service_pb2.ComparisonTask]
     """Idempotent by request_id."""
+    ListPools: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListPoolsRequest, _orchestrator_service_pb2.ListPoolsResponse]
+    """The pools of serving replicas: how many replicas each wants and has, and why. Changes nothing."""
 
 @_typing.type_check_only
 class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
@@ -105,6 +107,8 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     """
     SubmitComparison: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitComparisonRequest, _orchestrator_service_pb2.ComparisonTask]  # type: ignore[assignment]
     """Idempotent by request_id."""
+    ListPools: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListPoolsRequest, _orchestrator_service_pb2.ListPoolsResponse]  # type: ignore[assignment]
+    """The pools of serving replicas: how many replicas each wants and has, and why. Changes nothing."""
 
 class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs of the ILF loop, and the tasks that people do for them.
@@ -213,5 +217,13 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.ComparisonTask, _abc.Awaitable[_orchestrator_service_pb2.ComparisonTask]]:
         """Idempotent by request_id."""
+
+    @_abc_1.abstractmethod
+    def ListPools(
+        self,
+        request: _orchestrator_service_pb2.ListPoolsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestrator_service_pb2.ListPoolsResponse, _abc.Awaitable[_orchestrator_service_pb2.ListPoolsResponse]]:
+        """The pools of serving replicas: how many replicas each wants and has, and why. Changes nothing."""
 
 def add_OrchestratorServiceServicer_to_server(servicer: OrchestratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
