@@ -68,7 +68,7 @@ def build(settings: FinetuneSettings) -> Finetune:
     files = JobFiles(jobs)
     service = FinetuneService(
         files,
-        LocalProcessRunner(jobs, store.root, runtime, LocalLimits(settings.max_running, options.processes)),
+        LocalProcessRunner(jobs, store.location, runtime, LocalLimits(settings.max_running, options.processes)),
         ArtifactSources(store, settings.models, settings.model_roots, allow_hub=settings.allow_hub),
         time.time,
         Limits(settings.max_attempts, settings.stall_seconds, settings.poll_seconds),
