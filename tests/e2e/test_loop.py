@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.engine
 @pytest.mark.timeout(600)
 def test_a_users_own_jsonl_goes_through_the_whole_loop(stack: Stack) -> None:
     models = ["--set", "policy=long", "--set", "refine.refiner=long", "--set", "rank.ranker.name=length"]
-    stack.ilf("run", "examples/summarization/run.yaml", *models, "--name", "summaries", timeout=400)
+    top_two = ["--set", "select.method=top_k", "--set", "select.k=2"]
+    stack.ilf("run", "examples/summarization/run.yaml", *models, *top_two, "--name", "summaries", timeout=400)
     run = json.loads(stack.ilf("runs", "show", "summaries", "-o", "json"))
     assert run["state"] == "succeeded"
     assert [iteration["index"] for iteration in run["iterations"]] == [0, 1]
@@ -28,8 +30,10 @@ def test_a_users_own_jsonl_goes_through_the_whole_loop(stack: Stack) -> None:
     assert any(policy["name"] == "summaries/it-1" for policy in policies)
     stack.ilf("runs", "report", "summaries", "-o", "summaries.html")
     assert "<svg" in (stack.folder / "summaries.html").read_text(encoding="utf-8")
-    exported = stack.ilf("runs", "export", "summaries")
-    assert {"prompt", "completion"} <= json.loads(exported.splitlines()[0]).keys()
+    exported = [json.loads(line) for line in stack.ilf("runs", "export", "summaries").splitlines()]
+    assert {"prompt", "completion"} <= exported[0].keys()
+    assert {row["weight"] for row in exported} == {0.5}
+    assert set(Counter(row["item_id"] for row in exported).values()) == {2}
 
 
 @pytest.mark.timeout(600)

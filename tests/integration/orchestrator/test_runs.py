@@ -302,10 +302,10 @@ async def test_nothing_to_change_keeps_the_output_or_skips_the_item(tmp_path: Pa
         assert not any("FINE" in context for context in here.peers.contexts["BatchRefine"])
 
 
-async def test_softmax_weights_of_an_item_sum_to_one_in_the_training_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("select", [{"method": "METHOD_SOFTMAX", "beta": 3.0}, {"method": "METHOD_TOP_K", "k": 2}])
+async def test_weights_of_an_item_sum_to_one_in_the_training_data(tmp_path: Path, select: dict[str, Any]) -> None:
     async with scene(tmp_path) as here:
-        spec = small_spec(here, select={"method": "METHOD_SOFTMAX", "beta": 3.0})
-        run = await here.end(await here.create(spec, run_id="soft"))
+        run = await here.end(await here.create(small_spec(here, select=select), run_id="soft"))
         assert run.state == pb.RUN_STATE_SUCCEEDED, run.error
         sums: dict[str, float] = {}
         for row in training_rows(here, "soft", 1):
