@@ -38,6 +38,7 @@ class ServerSettings(SettingsBase):
         host: Address to listen on.
         port: TCP port; 0 takes a free one.
         metrics_port: Port of the Prometheus page; 0 switches it off.
+        health_port: Port of gRPC health alone, in plain text, for a kubelet's probes; 0 switches it off.
         max_message_bytes: Largest message in either direction.
         max_concurrent_rpcs: Calls at work at once; further ones are refused with RESOURCE_EXHAUSTED.
         drain_seconds: Time that running calls have to finish after SIGTERM.
@@ -52,6 +53,7 @@ class ServerSettings(SettingsBase):
     host: str = "127.0.0.1"
     port: Port
     metrics_port: Port = 0
+    health_port: Port = 0
     max_message_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
     max_concurrent_rpcs: int = Field(default=1000, gt=0)
     drain_seconds: float = Field(default=20.0, ge=0)

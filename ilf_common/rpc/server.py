@@ -15,6 +15,7 @@ from ilf_common.errors import FailedPreconditionError, IlfError
 from ilf_common.rpc.files import WatchedFile
 from ilf_common.rpc.health import HealthServicer
 from ilf_common.rpc.interceptor import HEALTH_SERVICE, CallInterceptor
+from ilf_common.rpc.probes import health_port
 from ilf_common.settings import ServerSettings, TelemetrySettings
 from ilf_common.telemetry import configure_telemetry, flush_telemetry, metrics_page
 
@@ -62,20 +63,21 @@ async def serve(
     try:
         server, health, started, port = _build(component, settings, register)
         with metrics_page(settings.host, settings.metrics_port):
-            await server.start()
-            try:
-                if await _start(component, start, stopping):
-                    # Libraries that were loaded meanwhile may have put handlers of their own in place (Ray does).
-                    _listen_for_signals(stopping)
-                    started.set()
-                    await health.set_serving(True)
-                    log.info("serving", extra={"address": f"{settings.host}:{port}"})
-                    if ready is not None:
-                        ready(port)
-                    await _serve_until(stopping, health, check_health, settings.health_check_seconds)
-            finally:
-                await _drain(server, health, settings.drain_seconds, drain)
-                await _stop(component, stop)
+            async with health_port(settings.host, settings.health_port, health):
+                await server.start()
+                try:
+                    if await _start(component, start, stopping):
+                        # Libraries that were loaded meanwhile may have put handlers of their own in place (Ray does).
+                        _listen_for_signals(stopping)
+                        started.set()
+                        await health.set_serving(True)
+                        log.info("serving", extra={"address": f"{settings.host}:{port}"})
+                        if ready is not None:
+                            ready(port)
+                        await _serve_until(stopping, health, check_health, settings.health_check_seconds)
+                finally:
+                    await _drain(server, health, settings.drain_seconds, drain)
+                    await _stop(component, stop)
     except IlfError as error:
         log.critical("cannot serve: %s", error.message, extra={"reason": error.reason})
         raise SystemExit(1) from error

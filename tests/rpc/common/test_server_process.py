@@ -160,6 +160,36 @@ async def test_a_metrics_port_in_use_is_told_plainly() -> None:
     assert any("server.metrics_port" in line for line in lines)
 
 
+async def test_probes_are_answered_in_plain_text_without_a_token(tmp_path: Path) -> None:
+    probe_port, token = free_port(), tmp_path / "token"
+    token.write_text("secret")
+    async with process("release-on-drain", health_port=probe_port, token_file=str(token), drain_seconds=10) as server:
+        port = await ready_port(server)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{probe_port}") as channel:
+            check = HealthStub(channel).Check
+            for service in ("", "ilf.test.v1.DemoService", "liveness"):
+                assert (await check(health_pb2.HealthCheckRequest(service=service))).status == SERVING
+            with pytest.raises(grpc.RpcError) as caught:
+                await methods(channel)["UnaryUnary"](StringValue(value="a"))
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+            security = ChannelSettings(address=f"127.0.0.1:{port}", token_file=token)
+            async with open_channel(security) as users:
+                in_flight = stream(methods(users)["UnaryStream"], StringValue(value="wait"), timeout=20)
+                await anext(in_flight)
+                server.send_signal(signal.SIGTERM)
+                assert [response.value async for response in in_flight] == ["wait"]
+        assert await server.wait() == 0
+
+
+async def test_a_health_port_in_use_is_told_plainly() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        async with process(health_port=taken.getsockname()[1]) as server:
+            lines = await rest(server)
+            assert await server.wait() == 1
+    assert any("server.health_port" in line and "PORT_IN_USE" in line for line in lines)
+
+
 async def test_a_failed_start_exits_1_with_a_line_that_says_so() -> None:
     async with process("start-fails") as server:
         lines = await rest(server)
