@@ -16,6 +16,7 @@ from opentelemetry import propagate
 from ilf_common.errors import IlfError, ResourceExhaustedError, RetryableError, UnavailableError
 from ilf_common.rpc.context import REQUEST_ID_KEY, current_call, new_request_id
 from ilf_common.rpc.files import WatchedFile
+from ilf_common.rpc.renewal import RenewingChannel
 from ilf_common.rpc.status import from_rpc_error
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -72,15 +73,21 @@ class RetryPolicy:
         return retry_after + self.initial_backoff * random.random()
 
 
-def open_channel(settings: ChannelSettings) -> grpc.aio.Channel:
+def open_channel(settings: ChannelSettings, *, server_name: str | None = None) -> grpc.aio.Channel:
     """A channel that carries trace, request id and token with every call; the caller closes it.
+
+    Renewed certificate files are picked up by the next call, without a restart.
+
+    Args:
+        settings: How the service is reached.
+        server_name: The name that the server's certificate must hold, where that is not the host of the address.
 
     Raises:
         FailedPreconditionError: reason FILE_UNREADABLE; a certificate or token file cannot be read.
     """
     token = WatchedFile(settings.token_file) if settings.token_file else None
     interceptors = [kind(token) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)]
-    options = [
+    options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", 30_000),
@@ -92,16 +99,29 @@ def open_channel(settings: ChannelSettings) -> grpc.aio.Channel:
     ]
     if settings.tls_ca_file is None:
         return grpc.aio.insecure_channel(settings.address, options=options, interceptors=interceptors)
-    return grpc.aio.secure_channel(settings.address, _credentials(settings), options=options, interceptors=interceptors)
-
-
-def _credentials(settings: ChannelSettings) -> grpc.ChannelCredentials:
-    def content(path: Path | None) -> bytes | None:
-        return WatchedFile(path).read() if path else None
-
-    return grpc.ssl_channel_credentials(
-        content(settings.tls_ca_file), content(settings.tls_key_file), content(settings.tls_cert_file)
+    if server_name is not None:
+        options.append(("grpc.ssl_target_name_override", server_name))
+    certificates = _Certificates(settings.tls_ca_file, settings.tls_key_file, settings.tls_cert_file)
+    return RenewingChannel(
+        lambda: grpc.aio.secure_channel(
+            settings.address, certificates.credentials(), options=options, interceptors=interceptors
+        ),
+        certificates.stamp,
     )
+
+
+class _Certificates:
+    """The files that a TLS connection is made with."""
+
+    def __init__(self, authorities: Path, key: Path | None, certificate: Path | None) -> None:
+        self._files = [WatchedFile(path) if path else None for path in (authorities, key, certificate)]
+
+    def stamp(self) -> tuple[bytes | None, ...]:
+        """The present content; other content means other certificates."""
+        return tuple(file.read() if file else None for file in self._files)
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(*self.stamp())
 
 
 def outgoing_metadata(present: Any, token: bytes | None) -> grpc.aio.Metadata:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ilf_common.errors import UnauthenticatedError, UnavailableError
@@ -23,16 +19,17 @@ from ilf_common.rpc.health import HealthServicer
 from ilf_common.rpc.interceptor import CallInterceptor
 from ilf_common.rpc.server import bind, new_server
 from ilf_common.settings import ServerSettings
+from tests.certificates import Authority, write
 from tests.fakes.demo_service import SERVICE, DemoServicer, send
 
 HealthStub: Any = health_pb2_grpc.HealthStub
 
 
 @asynccontextmanager
-async def guarded_server(settings: ServerSettings) -> AsyncIterator[str]:
+async def guarded_server(settings: ServerSettings, servicer: DemoServicer | None = None) -> AsyncIterator[str]:
     token = WatchedFile(settings.token_file) if settings.token_file else None
     server = new_server(settings, CallInterceptor("test", token=token))
-    DemoServicer().register(server)
+    (servicer or DemoServicer()).register(server)
     health = HealthServicer([SERVICE])
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     port = bind(server, settings)
@@ -42,11 +39,6 @@ async def guarded_server(settings: ServerSettings) -> AsyncIterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         await server.stop(None)
-
-
-def write(path: Path, text: str | bytes) -> Path:
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
 
 
 async def test_only_the_right_token_is_let_in_and_health_needs_none(tmp_path: Path) -> None:
@@ -87,44 +79,6 @@ async def test_an_empty_token_file_lets_nobody_in(tmp_path: Path) -> None:
             await send(channel, "UnaryUnary", "a")
 
 
-class Authority:
-    """Signs certificates for 127.0.0.1."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        self.certificate = self._sign(self.name, self.key, authority=True)
-        self.file = write(folder / f"{name}.pem", self.certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._sign(subject, key, authority=False)
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return (
-            write(self.folder / f"{name}.crt", certificate.public_bytes(serialization.Encoding.PEM)),
-            write(self.folder / f"{name}.key", pem),
-        )
-
-    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> x509.Certificate:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
-
-
 async def test_tls_round_trip_and_a_stranger_s_certificate_is_not_believed(tmp_path: Path) -> None:
     ours, strangers = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
     certificate, key = ours.issue("server")
@@ -161,3 +115,65 @@ async def test_a_renewed_certificate_is_served_without_a_restart(tmp_path: Path)
         new_certificate.rename(certificate)
         async with open_channel(ChannelSettings(address=address, tls_ca_file=second.file)) as channel:
             assert await send(channel, "UnaryUnary", "a") == ["a"]
+
+
+async def test_a_client_picks_up_renewed_authorities_and_keeps_the_calls_that_run(tmp_path: Path) -> None:
+    """What cert-manager or the chart replaces in place counts from the next call on; nobody restarts the client."""
+    first, second = Authority(tmp_path, "first"), Authority(tmp_path, "second")
+    certificate, key = first.issue("server")
+    trusted = write(tmp_path / "ca.crt", first.file.read_bytes())
+    servicer = DemoServicer()
+    settings = ServerSettings(port=0, tls_cert_file=certificate, tls_key_file=key)
+    async with (
+        guarded_server(settings, servicer) as address,
+        open_channel(ChannelSettings(address=address, tls_ca_file=trusted)) as channel,
+    ):
+        running = asyncio.create_task(send(channel, "UnaryStream", "wait"))
+        await servicer.waiting.wait()
+        new_certificate, new_key = second.issue("renewed")
+        new_key.rename(key)
+        new_certificate.rename(certificate)
+        write(tmp_path / "new", second.file.read_bytes()).rename(trusted)
+        assert await send(channel, "UnaryUnary", "after") == ["after"]
+        assert not running.done()
+        servicer.release.set()
+        assert await running == ["first", "wait"]
+
+
+async def test_a_client_shows_its_renewed_certificate(tmp_path: Path) -> None:
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    certificate, key = new.issue("server")
+    shown, shown_key = old.issue("client")
+    settings = ServerSettings(port=0, tls_cert_file=certificate, tls_key_file=key, tls_client_ca_file=new.file)
+    async with guarded_server(settings) as address:
+        known = ChannelSettings(address=address, tls_ca_file=new.file, tls_cert_file=shown, tls_key_file=shown_key)
+        async with open_channel(known) as channel:
+            with pytest.raises(UnavailableError):
+                await send(channel, "UnaryUnary", "a")
+            renewed, renewed_key = new.issue("renewed")
+            renewed_key.rename(shown_key)
+            renewed.rename(shown)
+            assert await send(channel, "UnaryUnary", "a") == ["a"]
+
+
+async def test_certificates_that_vanish_leave_the_present_channel_in_use(tmp_path: Path) -> None:
+    ours = Authority(tmp_path, "ours")
+    certificate, key = ours.issue("server")
+    async with guarded_server(ServerSettings(port=0, tls_cert_file=certificate, tls_key_file=key)) as address:
+        async with open_channel(ChannelSettings(address=address, tls_ca_file=ours.file)) as channel:
+            assert await send(channel, "UnaryUnary", "a") == ["a"]
+            ours.file.unlink()
+            assert await send(channel, "UnaryUnary", "b") == ["b"]
+
+
+async def test_a_channel_may_expect_another_name_than_its_address(tmp_path: Path) -> None:
+    """One of many addresses behind a name is spoken to under that name."""
+    ours = Authority(tmp_path, "ours")
+    certificate, key = ours.issue("server", name="workers.example")
+    async with guarded_server(ServerSettings(port=0, tls_cert_file=certificate, tls_key_file=key)) as address:
+        settings = ChannelSettings(address=address, tls_ca_file=ours.file)
+        async with open_channel(settings, server_name="workers.example") as channel:
+            assert await send(channel, "UnaryUnary", "a") == ["a"]
+        async with open_channel(settings) as channel:
+            with pytest.raises(UnavailableError):
+                await send(channel, "UnaryUnary", "a")
