@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ilf_client._transport import Timeouts
     from ilf_client.aio.client import AsyncClient
     from ilf_client.endpoints import Endpoints, Security
+    from ilf_client.models.data import Upload
     from ilf_client.models.inference import (
         CandidateScore,
         CompareItem,
@@ -199,6 +200,7 @@ _MODULES: dict[str, str] = {
     "UnauthenticatedError": "ilf_common.errors",
     "UnavailableError": "ilf_common.errors",
     "UnimplementedError": "ilf_common.errors",
+    "Upload": "ilf_client.models.data",
     "Usage": "ilf_client.models.inference",
     "Waiting": "ilf_client.models.runs",
     "load_template": "ilf_common.templates",
@@ -296,6 +298,7 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",
+    "Upload",
     "Usage",
     "Waiting",
     "load_template",

@@ -107,6 +107,22 @@ class Transport:
             except RetryableError as error:
                 await patience.pause_after(error)
 
+    async def resume(
+        self, attempt: Callable[[float | None, Callable[[], None]], Awaitable[T]], timeout: float | None
+    ) -> T:
+        """Repeats what goes on where it stopped, while it gets on.
+
+        Args:
+            attempt: Takes the seconds that are left and what to call when it has got on.
+            timeout: Seconds for all attempts together.
+        """
+        patience = _Patience(self._retry, self.timeouts.reconnect, timeout)
+        while True:
+            try:
+                return await attempt(patience.remaining(), patience.renew)
+            except RetryableError as error:
+                await patience.pause_after(error)
+
     async def batch(
         self,
         method: Callable[[MessageT], AsyncIterable[Any]],

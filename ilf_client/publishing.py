@@ -6,10 +6,14 @@ import hashlib
 import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ilf_client.models.specs import DatasetSpec, RunSpec
 from ilf_common.artifacts.store import ArtifactStore
 from ilf_common.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from ilf_client.sync import Client
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 
@@ -50,6 +54,12 @@ def publish_datasets(spec: RunSpec, datasets: list[LocalDataset], store: Artifac
             with dataset.path.open("rb") as source:
                 store.write(dataset.key, lambda target, source=source: shutil.copyfileobj(source, target))  # type: ignore[misc]
     return with_keys(spec, datasets)
+
+
+def push_datasets(spec: RunSpec, datasets: list[LocalDataset], client: Client) -> RunSpec:
+    """Sends the files to a store that only the services reach, and answers the spec that names them there."""
+    uris = {dataset.field: client.data.push(dataset.path).uri for dataset in datasets}
+    return replace(spec, dataset=replace(spec.dataset, **uris))  # type: ignore[arg-type]
 
 
 def with_keys(spec: RunSpec, datasets: list[LocalDataset]) -> RunSpec:

@@ -8,6 +8,7 @@ from typing import Self
 from ilf_client._blocking import Blocking, LoopThread, Streaming, SyncNoun
 from ilf_client._transport import Timeouts
 from ilf_client.aio.client import AsyncClient
+from ilf_client.aio.data import AsyncData
 from ilf_client.aio.jobs import AsyncJobs
 from ilf_client.aio.policies import AsyncPolicies
 from ilf_client.aio.reward import AsyncReward
@@ -80,6 +81,12 @@ class Comparisons(SyncNoun[AsyncComparisons]):
     skip = Blocking(AsyncComparisons.skip)
 
 
+class Data(SyncNoun[AsyncData]):
+    """Send datasets."""
+
+    push = Blocking(AsyncData.push)
+
+
 class Client(SyncNoun[AsyncClient]):
     """All five services; arguments, attributes and errors as in `AsyncClient`. Safe to share among threads."""
 
@@ -100,6 +107,7 @@ class Client(SyncNoun[AsyncClient]):
         self.runs = Runs(twin.runs, loop)
         self.feedback = Feedback(twin.feedback, loop)
         self.comparisons = Comparisons(twin.comparisons, loop)
+        self.data = Data(twin.data, loop)
 
     refine = Blocking(AsyncClient.refine)
     batch_refine = Streaming(AsyncClient.batch_refine)

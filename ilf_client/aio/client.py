@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from ilf_client._transport import Timeouts, Transport
+from ilf_client.aio.data import AsyncData
 from ilf_client.aio.inference import AsyncInference
 from ilf_client.aio.jobs import AsyncJobs
 from ilf_client.aio.policies import AsyncPolicies
@@ -36,6 +37,7 @@ class AsyncClient(AsyncInference, AsyncRanking):
         runs: Runs of the loop.
         feedback: Feedback tasks of people.
         comparisons: Comparison tasks of people.
+        data: Datasets in the artifact store.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class AsyncClient(AsyncInference, AsyncRanking):
         self.runs = AsyncRuns(self._transport)
         self.feedback = AsyncFeedback(self._transport)
         self.comparisons = AsyncComparisons(self._transport)
+        self.data = AsyncData(self._transport)
 
     async def close(self) -> None:
         """Closes the connections."""

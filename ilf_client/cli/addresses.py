@@ -35,14 +35,20 @@ def artifact_store(root: str | None, *, server: str | None = None) -> ArtifactSt
     Raises:
         InvalidArgumentError: None of them names a store.
     """
+    store = reachable_store(root, server=server)
+    if store is None:
+        raise InvalidArgumentError.of(
+            "--store", "say which artifact store the services use (a folder, s3://… or gs://…), or set ILF_STORE"
+        )
+    return store
+
+
+def reachable_store(root: str | None, *, server: str | None = None) -> ArtifactStore | None:
+    """As `artifact_store`, but None where none is named."""
     from ilf_common.artifacts.store import ArtifactStore
 
     chosen = root or os.environ.get("ILF_STORE")
-    if not chosen:
+    if not chosen and not server and not os.environ.get("ILF_SERVER"):
         state = read_state(state_dir())
-        if server or os.environ.get("ILF_SERVER") or state is None:
-            raise InvalidArgumentError.of(
-                "--store", "say which artifact store the services use (a folder, s3://… or gs://…), or set ILF_STORE"
-            )
-        chosen = state.store_root
-    return ArtifactStore(chosen)
+        chosen = state.store_root if state else None
+    return ArtifactStore(chosen) if chosen else None

@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("demo:demo", "Watch language feedback turn into a better model (word removal)."),
     "run": ("run:run", "Run the loop on your data."),
     "runs": ("runs:runs", "List, watch, cancel, resume, explain, report and export runs."),
+    "data": ("data:data", "Bring datasets into the services' artifact store."),
     "policies": ("policies:policies", "List, load, promote and roll back policy versions."),
     "jobs": ("jobs:jobs", "List, watch, create and cancel finetune jobs."),
     "refine": ("inference:refine", "Refine an output by feedback."),

@@ -20,7 +20,11 @@ from ilf_client.models.specs import RunSpec
 )
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and start nothing.")
 @click.option("--name", default="", metavar="ID", help="Id of the run: lower-case letters, digits, dashes.")
-@click.option("--store", metavar="ROOT", help="Artifact store for local datasets. Default: ILF_STORE, then `ilf up`'s.")
+@click.option(
+    "--store",
+    metavar="ROOT",
+    help="Artifact store for local datasets. Default: ILF_STORE, then `ilf up`'s; else they are sent to the services.",
+)
 @click.option("--detach", is_flag=True, help="Start the run and return.")
 @service_options
 def run(
@@ -39,10 +43,10 @@ def run(
 
     Example: ilf run examples/summarization/run.yaml --set policy=tiny --preview 20
     """
-    from ilf_client.cli.addresses import artifact_store
+    from ilf_client.cli.addresses import reachable_store
     from ilf_client.cli.watching import end, follow
     from ilf_client.config import apply_overrides, build, plain, read_yaml
-    from ilf_client.publishing import count_rows, find_local_datasets, publish_datasets, with_keys
+    from ilf_client.publishing import count_rows, find_local_datasets, publish_datasets, push_datasets, with_keys
 
     spec = build(RunSpec, apply_overrides(read_yaml(config), overrides), folder=config.parent)
     if preview is not None:
@@ -58,9 +62,12 @@ def run(
         for dataset in datasets:
             click.echo(f"would publish {dataset.path} as {dataset.key}", err=True)
         return
-    if datasets:
-        spec = publish_datasets(spec, datasets, artifact_store(store, server=session.server))
+    artifacts = reachable_store(store, server=session.server)
     with session.client() as client:
+        if artifacts is not None:
+            spec = publish_datasets(spec, datasets, artifacts)
+        else:
+            spec = push_datasets(spec, datasets, client)
         created = client.runs.create(spec, run_id=name, timeout=session.timeout)
         if detach:
             bare = created.name.removeprefix("runs/")

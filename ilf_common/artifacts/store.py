@@ -91,6 +91,10 @@ class ArtifactStore:
         """Whether a directory was published at the key."""
         return bool(self._filesystem.isfile(self._path(f"{key}/{MANIFEST_NAME}")))
 
+    def size(self, key: str) -> int:
+        """Bytes of a file that exists."""
+        return int(self._filesystem.size(self._path(key)))
+
     def list_files(self, key: str) -> Iterator[str]:
         """Keys of the files below a directory, sorted; nothing where there is no such directory."""
         path = self._path(key)

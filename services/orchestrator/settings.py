@@ -22,6 +22,16 @@ class LimitSettings(SettingsBase):
     rank_rows: int = Field(default=32, ge=1, le=4096)
 
 
+class UploadSettings(SettingsBase):
+    """What callers may send.
+
+    Attributes:
+        max_bytes: Largest dataset file.
+    """
+
+    max_bytes: int = Field(default=64 * 1024**3, gt=0)
+
+
 class OrchestratorSettings(SettingsBase):
     """The settings tree.
 
@@ -36,6 +46,7 @@ class OrchestratorSettings(SettingsBase):
         refinement, ranking, finetune: How these services are reached.
         plugin: How users' programs are reached; their addresses come with each run.
         limits: How much is in flight.
+        uploads: What callers may send.
     """
 
     server: ServerSettings = ServerSettings(port=50055, metrics_port=9105)
@@ -49,6 +60,7 @@ class OrchestratorSettings(SettingsBase):
     finetune: ChannelSettings = ChannelSettings(address="127.0.0.1:50054")
     plugin: ChannelSettings = ChannelSettings(address="")
     limits: LimitSettings = LimitSettings()
+    uploads: UploadSettings = UploadSettings()
 
     @property
     def resolved_database_url(self) -> str:

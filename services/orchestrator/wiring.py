@@ -7,6 +7,8 @@ from pathlib import Path
 
 import grpc
 import sqlalchemy as sa
+from ilf.data.v1 import data_service_pb2
+from ilf.data.v1.data_service_pb2_grpc import add_DataServiceServicer_to_server
 from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
 from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import add_OrchestratorServiceServicer_to_server
 
@@ -25,15 +27,19 @@ from services.orchestrator.adapters.refinement_client import RefinementClient
 from services.orchestrator.adapters.shard_files import ShardFiles
 from services.orchestrator.adapters.sql_store import SqlRunStore
 from services.orchestrator.adapters.sql_tasks import SqlTaskStore
+from services.orchestrator.adapters.upload_files import UploadFiles
+from services.orchestrator.data_servicer import DataServicer
 from services.orchestrator.journal import Signal
 from services.orchestrator.people import PeopleService
 from services.orchestrator.service import Outside, RunService
 from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.uploads import UploadService
 from services.orchestrator.work import Limits, Peers
 
 COMPONENT = "orchestrator"
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["OrchestratorService"].full_name
+DATA_SERVICE_NAME = data_service_pb2.DESCRIPTOR.services_by_name["DataService"].full_name
 
 
 class Orchestrator:
@@ -68,11 +74,13 @@ class Orchestrator:
         self._runs.attach(self._workflows)
         people = PeopleService(self._runs, tasks, shards, clock, signal)
         self._servicer = OrchestratorServicer(self._runs, people, shards)
+        self._data = DataServicer(UploadService(UploadFiles(store), settings.uploads.max_bytes))
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
-        """Adds the service to a server, and answers its name."""
+        """Adds the services to a server, and answers their names."""
         add_OrchestratorServiceServicer_to_server(self._servicer, server)
-        return [SERVICE_NAME]
+        add_DataServiceServicer_to_server(self._data, server)
+        return [SERVICE_NAME, DATA_SERVICE_NAME]
 
     async def start(self) -> None:
         """Takes the fence and takes up what was running before.

@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 from ilf.common.v1 import common_pb2
+from ilf.data.v1 import data_service_pb2 as data
+from ilf.data.v1.data_service_pb2_grpc import DataServiceServicer, add_DataServiceServicer_to_server
 from ilf.finetune.v1 import finetune_service_pb2 as finetune
 from ilf.finetune.v1.finetune_service_pb2_grpc import (
     FinetuneServiceServicer,
@@ -38,6 +40,7 @@ class FakeServices(
     RewardServiceServicer,
     FinetuneServiceServicer,
     OrchestratorServiceServicer,
+    DataServiceServicer,
 ):
     """Answers by rule.
 
@@ -50,6 +53,7 @@ class FakeServices(
         samples: What ListSamples answers.
         tasks: Open feedback tasks.
         pairs: Open comparison tasks.
+        uploads: Datasets that were pushed, by URI.
     """
 
     def __init__(self) -> None:
@@ -62,6 +66,7 @@ class FakeServices(
         self.tasks: list[orchestrator.FeedbackTask] = []
         self.pairs: list[orchestrator.ComparisonTask] = []
         self.jobs: dict[str, finetune.FinetuneJob] = {}
+        self.uploads: dict[str, bytes] = {}
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         add_RefinementServiceServicer_to_server(self, server)
@@ -69,6 +74,7 @@ class FakeServices(
         add_RewardServiceServicer_to_server(self, server)
         add_FinetuneServiceServicer_to_server(self, server)
         add_OrchestratorServiceServicer_to_server(self, server)
+        add_DataServiceServicer_to_server(self, server)
         return []
 
     def _arrive(self, rpc: str, request: Any) -> None:
@@ -299,6 +305,17 @@ class FakeServices(
     async def GetRun(self, request: Any, context: Any) -> orchestrator.Run:
         self._arrive("GetRun", request)
         return self.run
+
+    async def GetUpload(self, request: Any, context: Any) -> data.Upload:
+        self._arrive("GetUpload", request)
+        return data.Upload(name=request.name, sha256=request.sha256)
+
+    async def UploadDataset(self, request_iterator: Any, context: Any) -> data.Upload:
+        header = (await anext(request_iterator)).header
+        self._arrive("UploadDataset", header)
+        uri = f"datasets/{header.sha256}/{header.name}"
+        self.uploads[uri] = b"".join([request.data async for request in request_iterator])
+        return data.Upload(name=header.name, sha256=header.sha256, received_bytes=header.size_bytes, uri=uri)
 
     async def ListRuns(self, request: Any, context: Any) -> orchestrator.ListRunsResponse:
         self._arrive("ListRuns", request)

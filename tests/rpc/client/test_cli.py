@@ -166,9 +166,19 @@ def test_a_run_publishes_its_data_is_watched_and_ends(ilf: Ilf, services: FakeSe
     assert (tmp_path / "store" / request.spec.dataset.train_uri).read_text() == '{"context": "a"}\n' * 8
 
 
-def test_without_a_store_local_data_is_refused(ilf: Ilf, tmp_path: Path) -> None:
-    result = ilf("run", str(write_run(tmp_path)))
-    assert result.exit_code == 2 and "--store" in result.stderr
+def test_without_a_store_local_data_is_sent_to_the_services(ilf: Ilf, services: FakeServices, tmp_path: Path) -> None:
+    services.run = succeeded()
+    result = ilf("run", str(write_run(tmp_path)), "--detach")
+    assert result.exit_code == 0, result.output
+    (request,) = services.calls["CreateRun"]
+    assert services.uploads == {request.spec.dataset.train_uri: b'{"context": "a"}\n' * 8}
+
+
+def test_pushed_data_prints_its_uri_alone(ilf: Ilf, services: FakeServices, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{}")
+    result = ilf("data", "push", str(tmp_path / "train.jsonl"), "--name", "other.jsonl")
+    assert result.exit_code == 0, result.output
+    assert services.uploads == {result.stdout.strip(): b"{}"} and result.stdout.endswith("/other.jsonl\n")
 
 
 def test_a_preview_shows_rows_scores_cost_and_time(ilf: Ilf, services: FakeServices, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 from ilf.common.v1 import common_pb2 as common
+from ilf.data.v1 import data_service_pb2 as data
 from ilf.finetune.v1 import finetune_service_pb2 as finetune
 from ilf.orchestrator.v1 import orchestrator_service_pb2 as orchestrator
 from ilf.ranking.v1 import ranking_service_pb2 as ranking
@@ -26,6 +27,7 @@ PAIRS: list[tuple[type, type[Message]]] = [
     (sdk.Sample, common.Sample),
     (sdk.Usage, common.Usage),
     (sdk.Progress, common.Progress),
+    (sdk.Upload, data.Upload),
     (sdk.RefineItem, refinement.RefineItem),
     (sdk.RefineResult, refinement.RefineResponse),
     (sdk.GenerateItem, refinement.GenerateItem),

@@ -10,6 +10,7 @@ import ilf_client
 from ilf_client import sync
 from ilf_client._blocking import Blocking, Streaming
 from ilf_client.aio.client import AsyncClient
+from ilf_client.aio.data import AsyncData
 from ilf_client.aio.jobs import AsyncJobs
 from ilf_client.aio.policies import AsyncPolicies
 from ilf_client.aio.reward import AsyncReward
@@ -108,6 +109,7 @@ NAMES = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",
+    "Upload",
     "Usage",
     "Waiting",
     "load_template",
@@ -121,6 +123,7 @@ TWINS = [
     (sync.Runs, AsyncRuns),
     (sync.Feedback, AsyncFeedback),
     (sync.Comparisons, AsyncComparisons),
+    (sync.Data, AsyncData),
 ]
 
 
