@@ -15,6 +15,7 @@ from ilf_common.errors import InvalidArgumentError
 from ilf_common.rpc.status import CODES
 from services.orchestrator.codec import from_plain, to_plain
 from services.orchestrator.models import RunSpec
+from services.orchestrator.pools.models import PoolView
 from services.orchestrator.rows import Row
 from services.orchestrator.run import ErrorRecord, Run
 from services.orchestrator.shards import ShardExplanation
@@ -153,4 +154,27 @@ def comparison_task_to_proto(task: Task) -> pb.ComparisonTask:
         message.preference = pb.Preference.Value(task.answer)
     if task.lease_expire_time is not None:
         message.lease_expire_time.FromDatetime(task.lease_expire_time)
+    return message
+
+
+def pool_to_proto(view: PoolView) -> pb.Pool:
+    """A pool of serving replicas."""
+    message = pb.Pool(
+        name=view.rules.name,
+        want=view.decision.want,
+        have=view.have,
+        why=view.decision.why,
+        backlog=view.backlog,
+        rows=view.rows,
+        queued_items=view.front.queued_items if view.front else 0,
+        running_items=view.front.running_items if view.front else 0,
+        items_per_second=view.speed.items_per_second,
+        rate_measured=view.speed.rate_measured,
+        start_seconds=view.speed.start_seconds,
+        start_measured=view.speed.start_measured,
+        min_replicas=view.rules.min_replicas,
+        max_replicas=view.rules.max_replicas,
+        front_answers=view.front is not None,
+    )
+    message.since.FromDatetime(view.decision.since)
     return message

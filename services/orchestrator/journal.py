@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ilf_common.errors import RetryableError
+from services.orchestrator.pools.meter import Meter
 from services.orchestrator.ports import Clock, RunStore
 from services.orchestrator.run import Metric, Progress, Run, RunState, StageState, StageStatus, Usage, Waiting
 
@@ -39,7 +40,12 @@ async def wait_for(ticket: asyncio.Event, seconds: float) -> None:
 
 
 class Journal:
-    """Holds a run while it works. Progress is saved about once a second, everything else at once."""
+    """Holds a run while it works. Progress is saved about once a second, everything else at once.
+
+    Attributes:
+        changed: Given at each change.
+        meter: Counts rows between the shards that progress counts.
+    """
 
     def __init__(self, run: Run, store: RunStore, clock: Clock) -> None:
         self._run = run
@@ -49,6 +55,7 @@ class Journal:
         self._saved_at = clock.now()
         self._waits: dict[object, Waiting] = {}
         self.changed = Signal()
+        self.meter = Meter()
 
     @property
     def run(self) -> Run:

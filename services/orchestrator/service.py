@@ -22,6 +22,8 @@ from services.orchestrator.codec import digest_of
 from services.orchestrator.journal import Journal, Signal, wait_for
 from services.orchestrator.loop import run_loop
 from services.orchestrator.models import RunSpec
+from services.orchestrator.pools.journey import Journey, journey
+from services.orchestrator.pools.ports import GpuOrder
 from services.orchestrator.ports import Clock, Datasets, RunStore, ShardStore, Steps, TaskStore, Workflows
 from services.orchestrator.resolve import RUN_ID, resolve
 from services.orchestrator.run import ErrorRecord, Plan, Run, RunState, StageState
@@ -58,10 +60,17 @@ class RunService:
         self._cancelled: set[str] = set()
         self._draining = False
         self._workflows: Workflows | None = None
+        self._gpus: GpuOrder | None = None
 
-    def attach(self, workflows: Workflows) -> None:
-        """Sets the workflow engine, which itself needs this service to run loops."""
+    def attach(self, workflows: Workflows, gpus: GpuOrder) -> None:
+        """Sets the workflow engine and the order of GPUs, which themselves need this service's runs."""
         self._workflows = workflows
+        self._gpus = gpus
+
+    def journeys(self) -> list[Journey]:
+        """What is left of all runs that have not ended."""
+        now = self._outside.clock.now()
+        return [journey(one.run, one.meter, now) for one in self._journals.values() if not one.run.ended]
 
     async def create(self, request_id: str, run_id: str, spec: RunSpec, *, validate_only: bool) -> Run:
         """Checks a spec and its dataset, then starts the run; a repeat answers the first one.
@@ -274,6 +283,8 @@ class RunService:
 
     async def _work(self, journal: Journal, steps: Steps) -> None:
         outside = self._outside
+        if self._gpus is None:
+            raise RuntimeError("no order of GPUs is attached")
         work = RunWork(
             journal,
             outside.peers,
@@ -283,6 +294,7 @@ class RunService:
             self._task_signal,
             outside.clock,
             self._limits,
+            self._gpus,
         )
         run = await journal.change(_begun)
         log.info("run works", extra={"run": run.id, "attempt": run.attempt, "generation": run.generation})

@@ -15,11 +15,13 @@ from services.orchestrator.convert import (
     comparison_task_to_proto,
     explanation_to_proto,
     feedback_task_to_proto,
+    pool_to_proto,
     run_to_proto,
     sample_to_proto,
     spec_from_proto,
 )
 from services.orchestrator.people import PeopleService
+from services.orchestrator.pools.board import PoolBoard
 from services.orchestrator.ports import ShardStore
 from services.orchestrator.resolve import run_id_of
 from services.orchestrator.service import RunService
@@ -29,10 +31,11 @@ from services.orchestrator.tasks import TaskKind
 class OrchestratorServicer(OrchestratorServiceServicer):
     """Converts, calls one use case, converts back."""
 
-    def __init__(self, runs: RunService, people: PeopleService, shards: ShardStore) -> None:
+    def __init__(self, runs: RunService, people: PeopleService, shards: ShardStore, pools: PoolBoard) -> None:
         self._runs = runs
         self._people = people
         self._shards = shards
+        self._pools = pools
 
     async def CreateRun(self, request: pb.CreateRunRequest, context: Any) -> pb.Run:  # noqa: D102
         run = await self._runs.create(
@@ -109,3 +112,9 @@ class OrchestratorServicer(OrchestratorServiceServicer):
             TaskKind.COMPARISON, request.name, request.annotator, preference, skip=request.skip
         )
         return comparison_task_to_proto(task)
+
+    async def ListPools(self, request: pb.ListPoolsRequest, context: Any) -> pb.ListPoolsResponse:  # noqa: D102
+        views, token = page(
+            self._pools.views(), request.page_size, request.page_token, key=lambda view: view.rules.name
+        )
+        return pb.ListPoolsResponse(pools=[pool_to_proto(view) for view in views], next_page_token=token)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ilf_common.rpc.client import ChannelSettings
 from ilf_common.settings import ServerSettings, SettingsBase, StoreSettings, TelemetrySettings
@@ -16,10 +17,42 @@ class LimitSettings(SettingsBase):
     Attributes:
         shards_in_flight: Shards of one run at work at once.
         rank_rows: Rows of one ranking call.
+        hand_over_seconds: How long a finetune job waits to be created until serving has left the GPUs to it.
     """
 
     shards_in_flight: int = Field(default=4, ge=1, le=256)
     rank_rows: int = Field(default=32, ge=1, le=4096)
+    hand_over_seconds: float = Field(default=600.0, ge=0)
+
+
+class PoolSettings(SettingsBase):
+    """A pool of serving replicas that the scaler grows and shrinks.
+
+    Attributes:
+        front: How the pool's front is reached; it says how busy the pool is.
+        min_replicas: Fewer are never asked for.
+        max_replicas: More are never asked for.
+        target_seconds: The backlog is to be worked off in this time.
+        idle_seconds: So long replicas stay that are not needed any more.
+        items_per_second: What one replica works off; a first guess, until it is measured.
+        start_seconds: From the wish for a replica to one that is ready; a first guess too.
+        hand_over: The pool shares its GPUs with training: it is let go before a finetune job is created.
+    """
+
+    front: ChannelSettings
+    min_replicas: int = Field(default=0, ge=0)
+    max_replicas: int = Field(default=1, ge=1)
+    target_seconds: float = Field(default=60.0, gt=0)
+    idle_seconds: float = Field(default=60.0, ge=0)
+    items_per_second: float = Field(default=1.0, gt=0)
+    start_seconds: float = Field(default=60.0, ge=0)
+    hand_over: bool = False
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> PoolSettings:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is more than max_replicas {self.max_replicas}")
+        return self
 
 
 class UploadSettings(SettingsBase):
@@ -46,6 +79,8 @@ class OrchestratorSettings(SettingsBase):
         refinement, ranking, finetune: How these services are reached.
         plugin: How users' programs are reached; their addresses come with each run.
         limits: How much is in flight.
+        pools: Pools to scale, by the service that they serve; none where replicas are fixed or others scale them.
+        scaler: Where KEDA finds its external scaler; None serves none. With `tls_client_ca_file` only KEDA may call.
         uploads: What callers may send.
     """
 
@@ -60,6 +95,8 @@ class OrchestratorSettings(SettingsBase):
     finetune: ChannelSettings = ChannelSettings(address="127.0.0.1:50054")
     plugin: ChannelSettings = ChannelSettings(address="")
     limits: LimitSettings = LimitSettings()
+    pools: dict[Literal["refinement", "ranking", "reward"], PoolSettings] = Field(default_factory=dict)
+    scaler: ServerSettings | None = None
     uploads: UploadSettings = UploadSettings()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import add_OrchestratorSe
 from ilf_common.artifacts import ArtifactStore
 from ilf_common.rpc.client import open_channel
 from ilf_common.rpc.server import serve
+from ilf_common.telemetry import REGISTRY
 from services.orchestrator.adapters.clock import SystemClock
 from services.orchestrator.adapters.database import in_thread, open_database
 from services.orchestrator.adapters.datasets import DatasetSource
@@ -22,8 +24,11 @@ from services.orchestrator.adapters.dbos_workflows import DbosWorkflows
 from services.orchestrator.adapters.fence import Fence
 from services.orchestrator.adapters.finetune_client import FinetuneClient
 from services.orchestrator.adapters.plugin_client import PluginClient
+from services.orchestrator.adapters.pool_client import PoolClient
+from services.orchestrator.adapters.pool_metrics import PoolMetrics
 from services.orchestrator.adapters.ranking_client import RankingClient
 from services.orchestrator.adapters.refinement_client import RefinementClient
+from services.orchestrator.adapters.scaler_server import ScalerServer
 from services.orchestrator.adapters.shard_files import ShardFiles
 from services.orchestrator.adapters.sql_store import SqlRunStore
 from services.orchestrator.adapters.sql_tasks import SqlTaskStore
@@ -31,9 +36,13 @@ from services.orchestrator.adapters.upload_files import UploadFiles
 from services.orchestrator.data_servicer import DataServicer
 from services.orchestrator.journal import Signal
 from services.orchestrator.people import PeopleService
+from services.orchestrator.pools.board import PoolBoard
+from services.orchestrator.pools.keeper import PoolKeeper
+from services.orchestrator.pools.models import PoolRules
+from services.orchestrator.scaler import PoolScaler
 from services.orchestrator.service import Outside, RunService
 from services.orchestrator.servicer import OrchestratorServicer
-from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.settings import OrchestratorSettings, PoolSettings
 from services.orchestrator.uploads import UploadService
 from services.orchestrator.work import Limits, Peers
 
@@ -67,13 +76,22 @@ class Orchestrator:
                 Peers(RefinementClient(refinement), RankingClient(ranking), FinetuneClient(finetune), self._plugin),
                 clock,
             ),
-            Limits(settings.limits.shards_in_flight, settings.limits.rank_rows),
+            Limits(**settings.limits.model_dump()),
             signal,
         )
         self._workflows = DbosWorkflows(url, settings.executor_id, self._runs.execute)
-        self._runs.attach(self._workflows)
+        self._fronts = {name: open_channel(pool.front) for name, pool in settings.pools.items()}
+        self._pools = PoolKeeper(
+            PoolBoard([_rules(name, pool) for name, pool in settings.pools.items()], clock.now()),
+            {name: PoolClient(channel) for name, channel in self._fronts.items()},
+            self._runs.journeys,
+            clock,
+        )
+        self._pool_metrics = PoolMetrics(self._pools.board.views)
+        self._scaler = ScalerServer(settings.scaler, PoolScaler(self._pools.board)) if settings.scaler else None
+        self._runs.attach(self._workflows, self._pools)
         people = PeopleService(self._runs, tasks, shards, clock, signal)
-        self._servicer = OrchestratorServicer(self._runs, people, shards)
+        self._servicer = OrchestratorServicer(self._runs, people, shards, self._pools.board)
         self._data = DataServicer(UploadService(UploadFiles(store), settings.uploads.max_bytes))
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
@@ -91,6 +109,10 @@ class Orchestrator:
         self._fence.take()
         self._workflows.launch()
         await self._runs.take_up()
+        self._pools.start()
+        REGISTRY.register(self._pool_metrics)
+        if self._scaler is not None:
+            await self._scaler.start()
 
     async def drain(self) -> None:
         """Ends the watches."""
@@ -98,11 +120,16 @@ class Orchestrator:
 
     async def stop(self) -> None:
         """Leaves running runs to the next process."""
+        if self._scaler is not None:
+            await self._scaler.stop()
+        with contextlib.suppress(KeyError):
+            REGISTRY.unregister(self._pool_metrics)
+        await self._pools.stop()
         await self._runs.stop()
         self._workflows.shut_down()
         self._fence.release()
         await self._plugin.close()
-        for channel in self._channels:
+        for channel in (*self._channels, *self._fronts.values()):
             await channel.close()
         self._engine.dispose()
 
@@ -113,6 +140,10 @@ class Orchestrator:
     def _ping(self) -> None:
         with self._engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
+
+
+def _rules(name: str, pool: PoolSettings) -> PoolRules:
+    return PoolRules(name, **pool.model_dump(exclude={"front"}))
 
 
 async def run(settings: OrchestratorSettings, *, ready: Callable[[int], None] | None = None) -> None:

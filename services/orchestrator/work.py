@@ -12,6 +12,7 @@ from ilf_common.errors import FailedPreconditionError
 from services.orchestrator.codec import digest_of
 from services.orchestrator.journal import Journal, Signal
 from services.orchestrator.models import RankerSpec, RunSpec, Template
+from services.orchestrator.pools.ports import GpuOrder
 from services.orchestrator.ports import (
     Clock,
     Datasets,
@@ -51,10 +52,12 @@ class Limits:
     Attributes:
         shards_in_flight: Shards of one run at work at once.
         rank_rows: Rows of one ranking call. Fixed, because a call's composition may decide the last bit of a score.
+        hand_over_seconds: How long a finetune job waits to be created until serving has left the GPUs to it.
     """
 
     shards_in_flight: int = 4
     rank_rows: int = 32
+    hand_over_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class RunWork:
     task_signal: Signal
     clock: Clock
     limits: Limits
+    gpus: GpuOrder
 
     @property
     def run(self) -> Run:
@@ -110,6 +114,7 @@ class RunWork:
     async def outcomes(
         self,
         service: str,
+        stage: str,
         items: Sequence[Item],
         call: Callable[[Sequence[Item]], AsyncIterator[list[Outcome[ResultT]]]],
     ) -> dict[str, Outcome[ResultT]]:
@@ -118,7 +123,7 @@ class RunWork:
         for part in calls_of(items):
 
             async def collected(part: Sequence[Item] = part) -> dict[str, Outcome[ResultT]]:
-                return await collect(call(part), part)
+                return await collect(self.journal.meter.counted(service, stage, part, call(part)), part)
 
             found.update(await self.patiently(service, collected))
         return found
@@ -186,6 +191,7 @@ class RunWork:
             made = await make(before.rows)
             rows = made.rows
             record = await self._publish(shard, made, parts, found)
+        self.journal.meter.shard_finished(shard.stage, (row.item_id for row in rows))
         await self._count(shard, record)
         return ShardRows(rows, _joined(before.digest, record.sha256))
 

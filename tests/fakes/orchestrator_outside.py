@@ -12,6 +12,7 @@ from ilf_common.artifacts import ArtifactStore
 from services.orchestrator.adapters.datasets import DatasetSource
 from services.orchestrator.adapters.shard_files import ShardFiles
 from services.orchestrator.journal import Journal, Signal
+from services.orchestrator.pools.board import PoolBoard
 from services.orchestrator.ports import FinetuneOrder, Item, JobStatus, Outcome, ServedModel, Texts, TextScore
 from services.orchestrator.rows import Score
 from services.orchestrator.run import Run, Usage
@@ -152,5 +153,6 @@ def outside(folder: Path, run: Run, *, rank_rows: int = 4, tasks: Any = None) ->
         Signal(),
         clock,
         Limits(shards_in_flight=2, rank_rows=rank_rows),
+        PoolBoard([], clock.now()),
     )
     return Outside(work, refinement, ranking, finetune)

@@ -18,6 +18,7 @@ class _Pool:
     rules: PoolRules
     decision: Decision
     front: FrontStatus | None = None
+    heard: bool = False
     rows: int = 0
     rate: RateMeter = field(default_factory=RateMeter)
     start: StartMeter = field(default_factory=StartMeter)
@@ -49,6 +50,8 @@ class PoolBoard:
     def front_says(self, name: str, status: FrontStatus | None, now: datetime) -> None:
         """Takes the status of a pool's front, None where it does not answer."""
         pool = self._pools[name]
+        if status is not None and not pool.heard:
+            self._adopt(pool, status, now)
         had = pool.front.ready_workers if pool.front else 0
         pool.front = status
         if status is not None:
@@ -56,6 +59,14 @@ class PoolBoard:
             pool.start.note(pool.decision.want, status.ready_workers, now)
             if status.ready_workers != had:
                 self.changed.give()
+
+    def _adopt(self, pool: _Pool, status: FrontStatus, now: datetime) -> None:
+        """After a start of this process: replicas that are there stay for the idle time, needed or not."""
+        pool.heard = True
+        there = min(status.ready_workers, pool.rules.max_replicas)
+        if there > pool.decision.want:
+            pool.decision = Decision(there, "they were there at the start", now, now)
+        self.changed.give()
 
     def look(self, journeys: Sequence[Journey], now: datetime) -> None:
         """Decides anew."""
@@ -79,7 +90,9 @@ class PoolBoard:
     def view(self, name: str) -> PoolView | None:
         """A pool by name."""
         pool = self._pools.get(name)
-        return PoolView(pool.rules, pool.decision, pool.rows, pool.front, pool.speed) if pool else None
+        if pool is None:
+            return None
+        return PoolView(pool.rules, pool.decision, pool.rows, pool.front, pool.speed, pool.heard)
 
     def views(self) -> list[PoolView]:
         """All pools."""

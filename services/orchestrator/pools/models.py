@@ -87,6 +87,7 @@ class PoolView:
     Attributes:
         rows: Rows of runs that are not with the service yet.
         front: None where the front does not answer.
+        heard: Whether the front has answered since this process began; before that, nobody knows what it has.
     """
 
     rules: PoolRules
@@ -94,11 +95,17 @@ class PoolView:
     rows: int
     front: FrontStatus | None
     speed: Speed
+    heard: bool
 
     @property
     def have(self) -> int:
         """Replicas that are ready."""
         return self.front.ready_workers if self.front else 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the decision may be acted on: a need is one, but no need is none before the front has answered."""
+        return self.heard or self.decision.want > self.rules.min_replicas
 
     @property
     def backlog(self) -> int:

@@ -166,10 +166,9 @@ def decide(rules: PoolRules, before: Decision | None, need: Need, now: datetime,
     """
     if before is None or need.replicas > before.want:
         return Decision(need.replicas, need.why, now, now)
+    why = f"run {trains} is to train: {need.why}" if trains else need.why
     if need.replicas == before.want:
-        return replace(before, why=need.why, needed=now)
-    if trains:
-        return Decision(need.replicas, f"run {trains} is to train: {need.why}", now, now)
-    if (now - before.needed).total_seconds() < rules.idle_seconds:
-        return replace(before, why=f"kept for {rules.idle_seconds:g} s though {need.replicas} would do: {need.why}")
-    return Decision(need.replicas, need.why, now, now)
+        return replace(before, why=why, needed=now)
+    if not trains and (now - before.needed).total_seconds() < rules.idle_seconds:
+        return replace(before, why=f"kept for {rules.idle_seconds:g} s though {need.replicas} would do: {why}")
+    return Decision(need.replicas, why, now, now)

@@ -20,7 +20,10 @@ class PoolFront(Protocol):
 class GpuOrder(Protocol):
     """Who has the GPUs that serving and training share."""
 
-    changed: Signal
+    @property
+    def changed(self) -> Signal:
+        """Given when the answer of `leaving` may be another one."""
+        ...
 
     def leaving(self) -> Sequence[str]:
         """What training has to wait for, for people: pools with more replicas than they need by now."""

@@ -92,7 +92,7 @@ async def _answered(work: RunWork, policy: str, rows: Sequence[Row]) -> Made:
         for row in rows
         if row.failure is None
     ]
-    found = await work.outcomes("refinement", items, lambda part: work.peers.refinement.generate(call, part))
+    found = await work.outcomes("refinement", STAGE, items, lambda part: work.peers.refinement.generate(call, part))
     usage = Usage()
     made = []
     for row in rows:
@@ -125,7 +125,7 @@ async def _with_nll(work: RunWork, policy: str, rows: Sequence[Row]) -> list[Row
         Item(row.item_id, row.context, output=row.reference) for row in rows if row.failure is None and row.reference
     ]
     found = await work.outcomes(
-        "refinement", items, lambda part: work.peers.refinement.score_texts(policy, template, part)
+        "refinement", STAGE, items, lambda part: work.peers.refinement.score_texts(policy, template, part)
     )
     made = []
     for row in rows:
@@ -145,7 +145,7 @@ async def _with_wins(work: RunWork, rows: Sequence[Row], rivals: dict[str, str])
     judges = work.spec.evaluate.judges
     asked = [row for row in rows if row.failure is None and rivals.get(row.item_id, row.output) != row.output]
     items = [Item(row.item_id, row.context, output=row.output or "", other_output=rivals[row.item_id]) for row in asked]
-    found = await work.outcomes("ranking", items, lambda part: work.peers.ranking.compare(judges, part))
+    found = await work.outcomes("ranking", STAGE, items, lambda part: work.peers.ranking.compare(judges, part))
     made = []
     for row in rows:
         if row.failure is None and row.item_id in found:

@@ -95,7 +95,7 @@ async def _ask_critic(work: RunWork, iteration: int, rows: Sequence[Row]) -> Mad
         for row in rows
         if row.failure is None
     ]
-    found = await work.outcomes("refinement", items, lambda part: work.peers.refinement.generate(call, part))
+    found = await work.outcomes("refinement", STAGE, items, lambda part: work.peers.refinement.generate(call, part))
     usage = Usage()
     for outcome in found.values():
         usage += outcome.result.usage if outcome.result else Usage()

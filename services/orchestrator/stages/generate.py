@@ -55,7 +55,7 @@ async def _sample(work: RunWork, iteration: int, rows: Sequence[Row], policy: st
         for row in rows
         if row.failure is None
     ]
-    found = await work.outcomes("refinement", items, lambda part: work.peers.refinement.generate(call, part))
+    found = await work.outcomes("refinement", STAGE, items, lambda part: work.peers.refinement.generate(call, part))
     usage = Usage()
     made = []
     for row in rows:

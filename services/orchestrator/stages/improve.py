@@ -114,7 +114,8 @@ async def _stream(
 ) -> list[Outcome[Texts]]:
     """One call; fills in the rows as their outcomes arrive."""
     answered: dict[str, Outcome[Texts]] = {}
-    async for outcomes in work.peers.refinement.refine(call, items):
+    answers = work.peers.refinement.refine(call, items)
+    async for outcomes in work.journal.meter.counted("refinement", REFINE, items, answers):
         for outcome in outcomes:
             if outcome.error is not None and passes(outcome.error):
                 raise outcome.error

@@ -96,8 +96,8 @@ class RankAhead:
             Item(row.item_id, row.context, row.initial_output or "", row.feedback or "", candidates=row.refinements)
             for row in rows
         ]
-        ranker = resolved_ranker(self._work.spec)
-        return await collect(self._work.peers.ranking.rank(ranker, items), items)
+        answers = self._work.peers.ranking.rank(resolved_ranker(self._work.spec), items)
+        return await collect(self._work.journal.meter.counted("ranking", STAGE, items, answers), items)
 
 
 def _wants_scores(row: Row) -> bool:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from ilf_common.errors import FailedPreconditionError, UnavailableError
+from services.orchestrator.journal import wait_for
 from services.orchestrator.models import RunSpec, Schedule, Target
 from services.orchestrator.ports import FinetuneOrder, JobStatus, TrainingRow
 from services.orchestrator.rows import Row
 from services.orchestrator.shards import shard_count
 from services.orchestrator.work import RunWork
 
+log = logging.getLogger("ilf.orchestrator")
 STAGE = "finetune"
+_LOOK_AGAIN_SECONDS = 1.0
 _DEAD_JOBS = frozenset({"FAILED", "CANCELLED"})
 
 
@@ -36,6 +40,7 @@ async def finetune(work: RunWork, iteration: int, rows_of: dict[str, int]) -> No
     """Publishes the training set, creates the job (or finds it again) and waits until it has succeeded."""
     await work.journal.begin_stage(iteration, STAGE, 0)
     order = await _order(work, iteration, rows_of)
+    await _take_gpus(work)
     job = await _job(work, iteration, order)
     await work.journal.change(
         lambda run: run.with_iteration(
@@ -114,6 +119,26 @@ async def _order(work: RunWork, iteration: int, rows_of: dict[str, int]) -> Fine
         template=spec.generate.template,
         merge_adapter=merges_adapter(spec),
     )
+
+
+async def _take_gpus(work: RunWork) -> None:
+    """Waits until serving that nobody needs has left the GPUs that it shares with training, or for long enough."""
+    who = object()
+    try:
+        async with asyncio.timeout(work.limits.hand_over_seconds):
+            while True:
+                ticket = work.gpus.changed.ticket()
+                leaving = work.gpus.leaving()
+                if not leaving:
+                    return
+                work.journal.wait(
+                    who, "GPU_HAND_OVER", f"Serving has not left its GPUs to training yet: {', '.join(leaving)}"
+                )
+                await wait_for(ticket, _LOOK_AGAIN_SECONDS)
+    except TimeoutError:
+        log.warning("serving kept its GPUs; the job is created anyway", extra={"run": work.run.id})
+    finally:
+        work.journal.go_on(who)
 
 
 async def _job(work: RunWork, iteration: int, order: FinetuneOrder) -> str:

@@ -17,7 +17,7 @@ from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServic
 from ilf_common.artifacts import ArtifactStore
 from ilf_common.rpc.client import ChannelSettings
 from ilf_common.settings import StoreSettings
-from services.orchestrator.settings import LimitSettings, OrchestratorSettings
+from services.orchestrator.settings import LimitSettings, OrchestratorSettings, PoolSettings
 from services.orchestrator.wiring import Orchestrator
 from tests.fakes.peers import Peers, register
 from tests.support import running_server
@@ -102,7 +102,14 @@ async def served(built: Orchestrator) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def scene(folder: Path, *, database_url: str | None = None, **options: Any) -> AsyncIterator[Scene]:
+async def scene(
+    folder: Path,
+    *,
+    database_url: str | None = None,
+    pools: dict[Any, PoolSettings] | None = None,
+    hand_over_seconds: float = 60.0,
+    **options: Any,
+) -> AsyncIterator[Scene]:
     """An orchestrator and its peers."""
     store = ArtifactStore(str(folder / "store"))
     peers = Peers(store, **options)
@@ -115,7 +122,8 @@ async def scene(folder: Path, *, database_url: str | None = None, **options: Any
             refinement=channel,
             ranking=channel,
             finetune=channel,
-            limits=LimitSettings(rank_rows=4),
+            limits=LimitSettings(rank_rows=4, hand_over_seconds=hand_over_seconds),
+            pools=pools or {},
         )
         here = Scene(None, Orchestrator(settings), peers, store, folder, address, settings)
         await here.built.start()

@@ -96,6 +96,22 @@ def test_serving_takes_the_gpus_back_when_the_job_has_ended() -> None:
     assert scene.look(evaluating(run_of()), after=1) == 3
 
 
+def test_after_a_start_replicas_that_are_there_stay_for_the_idle_time() -> None:
+    scene = Scene()
+    scene.look()
+    assert not scene.board.views()[0].is_known
+    scene.say(ready_workers=2)
+    assert scene.look() == 2 and scene.board.views()[0].is_known
+    assert scene.look(after=59) == 2
+    assert scene.look(after=1) == 0
+
+
+def test_a_need_counts_before_the_front_has_answered() -> None:
+    scene = Scene()
+    scene.look(improving(run_of(), refined=80, ranked=80))
+    assert scene.board.views()[0].is_known
+
+
 def test_measured_figures_take_the_place_of_the_guesses() -> None:
     scene = Scene()
     scene.say(ready_workers=0)
