@@ -1,0 +1,37 @@
+{{- define "ilf.settings.orchestrator" -}}
+{{- $root := . -}}
+{{ include "ilf.settings.common" (dict "root" . "stage" "orchestrator" "drain" .Values.orchestrator.drainSeconds) }}
+{{ include "ilf.settings.store" . }}
+state_dir: /var/lib/ilf/state
+{{- range list "refinement" "ranking" "finetune" }}
+{{ . }}: {{- include "ilf.settings.peer" (dict "root" $root "service" .) | nindent 2 }}
+{{- end }}
+{{- if eq (include "ilf.autoscalingMode" .) "keda" }}
+scaler: {{- include "ilf.settings.scaler" . | nindent 2 }}
+{{- end }}
+pools:
+  {{- range include "ilf.stages" . | fromJsonArray }}
+  {{ . }}: {{- include "ilf.settings.pool" (dict "root" $root "stage" .) | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{/* KEDA shows a certificate and has no token. */}}
+{{- define "ilf.settings.scaler" -}}
+{{- $ports := include "ilf.ports" . | fromYaml -}}
+host: 0.0.0.0
+port: {{ $ports.orchestrator.scaler }}
+{{ include "ilf.settings.serverTls" . }}
+{{- end -}}
+
+{{/* (root, stage) */}}
+{{- define "ilf.settings.pool" -}}
+{{- $pool := (get .root.Values .stage).pool -}}
+front: {{- include "ilf.settings.peer" (dict "root" .root "service" .stage) | nindent 2 }}
+min_replicas: {{ $pool.minReplicas }}
+max_replicas: {{ $pool.maxReplicas }}
+target_seconds: {{ $pool.targetSeconds }}
+idle_seconds: {{ $pool.idleSeconds }}
+items_per_second: {{ $pool.warmup.itemsPerSecond }}
+start_seconds: {{ $pool.warmup.startSeconds }}
+hand_over: {{ $pool.handOver }}
+{{- end -}}
