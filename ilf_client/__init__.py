@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         LoraSpec,
     )
     from ilf_client.models.policies import Policy, PolicyAlias, PolicyKind, PolicyState
+    from ilf_client.models.pools import Pool
     from ilf_client.models.reward import BestOfN, RewardModel, RewardScore, ScoreItem
     from ilf_client.models.runs import (
         Candidate,
@@ -162,6 +163,7 @@ _MODULES: dict[str, str] = {
     "PolicyAlias": "ilf_client.models.policies",
     "PolicyKind": "ilf_client.models.policies",
     "PolicyState": "ilf_client.models.policies",
+    "Pool": "ilf_client.models.pools",
     "PostProcessing": "ilf_client.models.inference",
     "Preference": "ilf_client.models.runs",
     "Progress": "ilf_client.models.runs",
@@ -260,6 +262,7 @@ __all__ = [
     "PolicyAlias",
     "PolicyKind",
     "PolicyState",
+    "Pool",
     "PostProcessing",
     "Preference",
     "Progress",

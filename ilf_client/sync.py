@@ -120,6 +120,7 @@ class Client(SyncNoun[AsyncClient]):
     compare = Blocking(AsyncClient.compare)
     batch_compare = Streaming(AsyncClient.batch_compare)
     rankers = Streaming(AsyncClient.rankers)
+    pools = Streaming(AsyncClient.pools)
 
     def close(self) -> None:
         """Closes the connections and ends the background thread."""

@@ -10,6 +10,7 @@ from ilf_client.aio.data import AsyncData
 from ilf_client.aio.inference import AsyncInference
 from ilf_client.aio.jobs import AsyncJobs
 from ilf_client.aio.policies import AsyncPolicies
+from ilf_client.aio.pools import AsyncPools
 from ilf_client.aio.ranking import AsyncRanking
 from ilf_client.aio.reward import AsyncReward
 from ilf_client.aio.runs import AsyncRuns
@@ -18,7 +19,7 @@ from ilf_client.endpoints import Endpoints, Security
 from ilf_common.rpc.client import RetryPolicy
 
 
-class AsyncClient(AsyncInference, AsyncRanking):
+class AsyncClient(AsyncInference, AsyncRanking, AsyncPools):
     """All five services, asynchronously.
 
     Calls repeat while a service is UNAVAILABLE, always with the same request_id, until their deadline. Errors are the

@@ -20,6 +20,7 @@ COMMANDS = {
     "run": ("run:run", "Run the loop on your data."),
     "runs": ("runs:runs", "List, watch, cancel, resume, explain, report and export runs."),
     "data": ("data:data", "Bring datasets into the services' artifact store."),
+    "pools": ("pools:pools", "Show how many replicas each pool wants and has, and why."),
     "policies": ("policies:policies", "List, load, promote and roll back policy versions."),
     "jobs": ("jobs:jobs", "List, watch, create and cancel finetune jobs."),
     "refine": ("inference:refine", "Refine an output by feedback."),

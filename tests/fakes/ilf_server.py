@@ -50,6 +50,7 @@ class FakeServices(
         break_after: By the RPC's name: a batch stream breaks off after so many outcomes, once.
         run: What the run RPCs answer.
         run_history: What WatchRun streams; `run` where empty.
+        pools: What ListPools answers.
         samples: What ListSamples answers.
         tasks: Open feedback tasks.
         pairs: Open comparison tasks.
@@ -62,6 +63,7 @@ class FakeServices(
         self.break_after: dict[str, tuple[int, IlfError]] = {}
         self.run = orchestrator.Run(name="runs/toy", state=orchestrator.RUN_STATE_SUCCEEDED)
         self.run_history: list[orchestrator.Run] = []
+        self.pools: list[orchestrator.Pool] = []
         self.samples: list[orchestrator.RunSample] = []
         self.tasks: list[orchestrator.FeedbackTask] = []
         self.pairs: list[orchestrator.ComparisonTask] = []
@@ -316,6 +318,10 @@ class FakeServices(
         uri = f"datasets/{header.sha256}/{header.name}"
         self.uploads[uri] = b"".join([request.data async for request in request_iterator])
         return data.Upload(name=header.name, sha256=header.sha256, received_bytes=header.size_bytes, uri=uri)
+
+    async def ListPools(self, request: Any, context: Any) -> orchestrator.ListPoolsResponse:
+        self._arrive("ListPools", request)
+        return orchestrator.ListPoolsResponse(pools=self.pools)
 
     async def ListRuns(self, request: Any, context: Any) -> orchestrator.ListRunsResponse:
         self._arrive("ListRuns", request)

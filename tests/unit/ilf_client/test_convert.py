@@ -73,6 +73,7 @@ PAIRS: list[tuple[type, type[Message]]] = [
     (sdk.ShardExplanation, orchestrator.ShardExplanation),
     (sdk.RunSample, orchestrator.RunSample),
     (sdk.Candidate, orchestrator.Candidate),
+    (sdk.Pool, orchestrator.Pool),
     (sdk.FeedbackTask, orchestrator.FeedbackTask),
     (sdk.FeedbackTasks, orchestrator.ListFeedbackTasksResponse),
     (sdk.ComparisonTask, orchestrator.ComparisonTask),

@@ -71,6 +71,7 @@ NAMES = [
     "PolicyAlias",
     "PolicyKind",
     "PolicyState",
+    "Pool",
     "PostProcessing",
     "Preference",
     "Progress",
