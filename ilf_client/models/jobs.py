@@ -96,6 +96,7 @@ class FinetuneSpec:
         hyperparameters: How to train.
         template: Renders the context (SFT only); a string names a template that the server ships.
         merge_adapter: Merge a trained adapter into its base before publishing.
+        placement: One of the placements that the operator offers by name; "" takes the default.
     """
 
     kind: FinetuneKind
@@ -105,6 +106,7 @@ class FinetuneSpec:
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     template: PromptTemplate | str | None = None
     merge_adapter: bool = False
+    placement: str = ""
 
 
 @dataclass(frozen=True)

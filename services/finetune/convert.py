@@ -67,6 +67,7 @@ def spec_of(request: pb.CreateFinetuneJobRequest) -> FinetuneSpec:
         hyperparameters=_hyperparameters(spec.hyperparameters),
         template=_template(spec.template) if kind is FinetuneKind.SFT and spec.template.text else None,
         merge_adapter=spec.merge_adapter,
+        placement=spec.placement,
     )
 
 
@@ -132,6 +133,7 @@ def _spec_message(spec: FinetuneSpec) -> pb.FinetuneSpec:
         if template
         else None,
         merge_adapter=spec.merge_adapter,
+        placement=spec.placement,
     )
 
 

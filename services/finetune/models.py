@@ -9,6 +9,8 @@ from enum import Enum
 
 from ilf_common.templates import PromptTemplate
 
+MAX_CONDITIONS = 50
+
 
 class FinetuneKind(Enum):
     """What is trained."""
@@ -111,6 +113,7 @@ class FinetuneSpec:
         hyperparameters: How.
         template: Renders the context of SFT rows; None for reward models.
         merge_adapter: Merge a trained adapter into its base before publishing.
+        placement: One of the operator's named placements (nodes, GPUs, priority, …); "" takes the default.
     """
 
     kind: FinetuneKind
@@ -120,6 +123,7 @@ class FinetuneSpec:
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     template: PromptTemplate | None = None
     merge_adapter: bool = False
+    placement: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,8 @@ class FinetuneJob:
         cancel_requested: Somebody wants it to end; written down before its processes are ended.
         failure: Why it failed.
         checkpoint_digest: Digest of the published manifest, once it succeeded.
-        conditions: Newest last.
+        conditions: Newest last; of very many the oldest are dropped.
+        traceparent: The trace that the trainer's span belongs to (W3C); "" where nobody traces.
     """
 
     id: str
@@ -199,6 +204,7 @@ class FinetuneJob:
     failure: JobFailure | None = None
     checkpoint_digest: str = ""
     conditions: tuple[Condition, ...] = ()
+    traceparent: str = ""
 
     @property
     def name(self) -> str:
@@ -229,7 +235,7 @@ class FinetuneJob:
             condition.message,
         ):
             return self
-        return replace(self, conditions=(*self.conditions, condition))
+        return replace(self, conditions=(*self.conditions, condition)[-MAX_CONDITIONS:])
 
 
 def job_id_of(request_id: str) -> str:

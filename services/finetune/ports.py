@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -29,6 +29,7 @@ class Observation:
         phase: Where it is.
         attempts: Times it was started.
         since: When the newest attempt was started, in seconds since the epoch.
+        reason: What it waits for, for programs.
         message: What it waits for, or how the newest attempt ended.
         progress: How far it is.
         checkpoint_digest: Set when it ended well.
@@ -38,6 +39,7 @@ class Observation:
     phase: RunnerPhase
     attempts: int = 0
     since: float | None = None
+    reason: str = "WAITING"
     message: str = ""
     progress: Progress = field(default_factory=Progress)
     checkpoint_digest: str = ""
@@ -51,7 +53,19 @@ class JobRunner(Protocol):
     that a service that was killed finds them again.
     """
 
-    async def observe(self, job_id: str) -> Observation:
+    async def open(self, changed: Callable[[str], None]) -> None:
+        """Begins to look at the place where trainers run.
+
+        Args:
+            changed: May be called with the id of a job that is worth another look before its time.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stops looking; trainers go on."""
+        ...
+
+    async def observe(self, job: FinetuneJob) -> Observation:
         """Where the job's trainer is now."""
         ...
 
@@ -63,20 +77,48 @@ class JobRunner(Protocol):
         """
         ...
 
-    async def stop(self, job_id: str) -> None:
-        """Ends every process of the job's trainer; returns when they are gone. What it has written stays."""
+    async def stop(self, job: FinetuneJob) -> str:
+        """Ends every process of the job's trainer; returns when they are gone. What it has written stays.
+
+        Returns:
+            The last lines of its log, or where they are.
+        """
+        ...
+
+    async def forget(self, job: FinetuneJob) -> None:
+        """Deletes what a job that has ended has left."""
         ...
 
 
 class JobStore(Protocol):
-    """Where jobs are written down. One service writes; jobs outlive it."""
+    """Where jobs are written down; they outlive the service."""
 
-    def load(self) -> Sequence[FinetuneJob]:
+    async def load(self) -> Sequence[FinetuneJob]:
         """All jobs."""
         ...
 
-    def save(self, job: FinetuneJob) -> None:
-        """Writes a job, whole and to the disk."""
+    async def add(self, job: FinetuneJob) -> FinetuneJob:
+        """Writes a new job down; answers the first one where there is one with this id."""
+        ...
+
+    async def save(self, job: FinetuneJob) -> None:
+        """Writes a job, whole and to the disk.
+
+        Raises:
+            AbortedError: Somebody else has written it meanwhile.
+        """
+        ...
+
+    async def read(self, job_id: str) -> FinetuneJob | None:
+        """A job as it is written now."""
+        ...
+
+    async def remove(self, job_id: str) -> None:
+        """Deletes a job."""
+        ...
+
+    async def close(self) -> None:
+        """Lets another service have the jobs."""
         ...
 
 
@@ -127,8 +169,14 @@ class Limits:
         max_attempts: Times a trainer is started before its job fails.
         stall_seconds: A trainer that has made no step for so long is ended and started again.
         poll_seconds: How often trainers are looked at while there are any.
+        workers: Jobs that are looked at side by side.
+        keep_seconds: A job is forgotten so long after its end; None keeps it.
+        placements: Names that a request may give as its placement.
     """
 
     max_attempts: int = 3
     stall_seconds: float = 1800.0
     poll_seconds: float = 0.2
+    workers: int = 1
+    keep_seconds: float | None = None
+    placements: frozenset[str] = frozenset()

@@ -8,6 +8,7 @@ from typing import Any
 
 from ilf.finetune.v1 import finetune_service_pb2 as pb
 from ilf.finetune.v1 import finetune_service_pb2_grpc as pb_grpc
+from opentelemetry import propagate
 
 from ilf_common.rpc.pagination import page
 from services.finetune import convert
@@ -23,7 +24,11 @@ class FinetuneServicer(pb_grpc.FinetuneServiceServicer):
 
     async def CreateFinetuneJob(self, request: pb.CreateFinetuneJobRequest, context: Any) -> pb.FinetuneJob:
         """Creates a job, or answers the one that this request created before."""
-        return convert.to_proto(self._service.create(request.request_id, convert.spec_of(request)))
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        trace = carrier.get("traceparent", "")
+        job = await self._service.create(request.request_id, convert.spec_of(request), traceparent=trace)
+        return convert.to_proto(job)
 
     async def GetFinetuneJob(self, request: pb.GetFinetuneJobRequest, context: Any) -> pb.FinetuneJob:
         """One job."""

@@ -13,8 +13,13 @@ _MAX_TEXT = 1024
 _MAX_REQUEST_ID = 128
 
 
-def check_request(request_id: str, spec: FinetuneSpec) -> None:
+def check_request(request_id: str, spec: FinetuneSpec, placements: frozenset[str] = frozenset()) -> None:
     """Refuses a request whose fields can never work, naming all of them.
+
+    Args:
+        request_id: As the caller gave it.
+        spec: What is asked for.
+        placements: Names that the operator offers.
 
     Raises:
         InvalidArgumentError: With a violation per wrong field.
@@ -26,6 +31,11 @@ def check_request(request_id: str, spec: FinetuneSpec) -> None:
         value = getattr(spec, name)
         if not value or len(value) > _MAX_TEXT or not value.isprintable():
             wrong.append(FieldViolation(f"spec.{name}", f"must be 1 to {_MAX_TEXT} printable characters"))
+    if spec.placement and spec.placement not in placements:
+        offered = ", ".join(sorted(placements)) or "none"
+        wrong.append(
+            FieldViolation("spec.placement", f"{spec.placement[:80]!r} is not offered here; there is: {offered}")
+        )
     wrong += _template(spec) + _hyperparameters(spec.hyperparameters)
     if wrong:
         raise InvalidArgumentError(violations=wrong)

@@ -13,9 +13,7 @@ from ilf.finetune.v1 import finetune_service_pb2_grpc as pb_grpc
 from ilf_common.artifacts import ArtifactStore
 from ilf_common.rpc.server import serve
 from services.finetune.adapters.artifact_sources import ArtifactSources
-from services.finetune.adapters.job_files import JobFiles
-from services.finetune.adapters.local_process import LocalLimits, LocalProcessRunner
-from services.finetune.ports import Limits
+from services.finetune.ports import JobRunner, JobStore, Limits
 from services.finetune.service import FinetuneService
 from services.finetune.servicer import FinetuneServicer
 from services.finetune.settings import FinetuneSettings
@@ -30,7 +28,7 @@ class Finetune:
     """The service, built but not started."""
 
     service: FinetuneService
-    files: JobFiles
+    store: JobStore
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         """Adds the service to a server, and answers its name."""
@@ -42,9 +40,9 @@ class Finetune:
         self.service.end_watches()
 
     async def stop(self) -> None:
-        """Lets go of the jobs and of the state folder."""
+        """Lets go of the jobs and of where they are written down."""
         await self.service.stop()
-        self.files.close()
+        await self.store.close()
 
 
 def build(settings: FinetuneSettings) -> Finetune:
@@ -53,10 +51,49 @@ def build(settings: FinetuneSettings) -> Finetune:
     Raises:
         FailedPreconditionError: reason STATE_IN_USE.
     """
-    store = ArtifactStore(settings.store.root)
+    artifacts = ArtifactStore(settings.store.root)
+    store, runner, limits = (_kubernetes if settings.backend == "kubernetes" else _local)(settings, artifacts)
+    sources = ArtifactSources(artifacts, settings.models, settings.model_roots, allow_hub=settings.allow_hub)
+    return Finetune(FinetuneService(store, runner, sources, time.time, limits), store)
+
+
+def _local(settings: FinetuneSettings, artifacts: ArtifactStore) -> tuple[JobStore, JobRunner, Limits]:
+    from services.finetune.adapters.job_files import JobFiles
+    from services.finetune.adapters.local_process import LocalLimits, LocalProcessRunner
+
     jobs = settings.state_dir.resolve() / "jobs"
+    places = LocalLimits(settings.max_running, settings.trainer.processes)
+    runner = LocalProcessRunner(jobs, artifacts.root, _runtime(settings), places)
+    limits = Limits(settings.max_attempts, settings.stall_seconds, settings.poll_seconds)
+    return JobFiles(jobs), runner, limits
+
+
+def _kubernetes(settings: FinetuneSettings, artifacts: ArtifactStore) -> tuple[JobStore, JobRunner, Limits]:
+    from services.finetune.adapters.kubernetes_api import Cluster
+    from services.finetune.adapters.kubernetes_jobs import KubernetesJobRunner
+    from services.finetune.adapters.kubernetes_manifests import Manifests
+    from services.finetune.adapters.kubernetes_store import ConfigMapJobs
+    from services.finetune.adapters.work_folders import WorkFolders
+
+    options = settings.kubernetes
+    cluster = Cluster(options.namespace)
+    store = ConfigMapJobs(cluster, options.instance)
+    manifests = Manifests(options, _runtime(settings), settings.store.root, settings.max_attempts)
+    runner = KubernetesJobRunner(cluster, manifests, WorkFolders(artifacts), store.owner_of)
+    limits = Limits(
+        settings.max_attempts,
+        settings.stall_seconds,
+        poll_seconds=options.resync_seconds,
+        workers=16,
+        keep_seconds=options.keep_seconds,
+        placements=frozenset(options.placements),
+    )
+    return store, runner, limits
+
+
+def _runtime(settings: FinetuneSettings) -> Runtime:
     options = settings.trainer
-    runtime = Runtime(
+    return Runtime(
         device=options.device,
         threads=options.threads,
         nice=options.nice,
@@ -64,16 +101,8 @@ def build(settings: FinetuneSettings) -> Finetune:
         compile=options.compile,
         fsdp=options.fsdp,
         allow_hub=settings.allow_hub or bool(settings.models),
+        otlp_endpoint=settings.telemetry.otlp_endpoint or "",
     )
-    files = JobFiles(jobs)
-    service = FinetuneService(
-        files,
-        LocalProcessRunner(jobs, store.location, runtime, LocalLimits(settings.max_running, options.processes)),
-        ArtifactSources(store, settings.models, settings.model_roots, allow_hub=settings.allow_hub),
-        time.time,
-        Limits(settings.max_attempts, settings.stall_seconds, settings.poll_seconds),
-    )
-    return Finetune(service, files)
 
 
 async def run(settings: FinetuneSettings, *, ready: Callable[[int], None] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from services.finetune.models import FinetuneJob, JobFailure, Progress
@@ -15,6 +16,7 @@ class FakeJobRunner:
         places: Trainers at once.
         started: Ids of jobs in the order of their starts.
         stopped: Ids of jobs in the order of their stops.
+        forgotten: Ids of jobs in the order in which they were forgotten.
         seen: What `observe` answers, by job id.
     """
 
@@ -23,23 +25,34 @@ class FakeJobRunner:
         self.now = now
         self.started: list[str] = []
         self.stopped: list[str] = []
+        self.forgotten: list[str] = []
         self.seen: dict[str, Observation] = {}
 
-    async def observe(self, job_id: str) -> Observation:
-        return self.seen.get(job_id, Observation(RunnerPhase.ABSENT))
+    async def open(self, changed: Callable[[str], None]) -> None:
+        self.changed = changed
+
+    async def close(self) -> None:
+        pass
+
+    async def observe(self, job: FinetuneJob) -> Observation:
+        return self.seen.get(job.id, Observation(RunnerPhase.ABSENT))
 
     async def start(self, job: FinetuneJob) -> Observation:
         running = sum(seen.phase is RunnerPhase.RUNNING for seen in self.seen.values())
-        before = await self.observe(job.id)
+        before = await self.observe(job)
         if running >= self.places:
             return replace(before, phase=RunnerPhase.WAITING, message=f"Waits for one of {self.places} places.")
         self.started.append(job.id)
         self.seen[job.id] = Observation(RunnerPhase.RUNNING, before.attempts + 1, since=self.now)
         return self.seen[job.id]
 
-    async def stop(self, job_id: str) -> None:
-        self.stopped.append(job_id)
-        self.die(job_id)
+    async def stop(self, job: FinetuneJob) -> str:
+        self.stopped.append(job.id)
+        self.die(job.id)
+        return "its last line"
+
+    async def forget(self, job: FinetuneJob) -> None:
+        self.forgotten.append(job.id)
 
     def step(self, job_id: str, step: int, of: int) -> None:
         """The trainer makes progress."""

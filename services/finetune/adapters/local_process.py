@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import psutil
 
 from services.finetune.models import FinetuneJob, JobFailure
 from services.finetune.ports import Observation, RunnerPhase
-from services.finetune.trainer.job import Runtime, TrainerJob, write_job
+from services.finetune.trainer.job import TRACEPARENT, Runtime, TrainerJob, write_job
 from services.finetune.trainer.outcome import read_progress, read_result, replace_file
 
 JOB_FILE = "trainer.json"
@@ -80,8 +81,15 @@ class LocalProcessRunner:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._running: set[str] = set()
 
-    async def observe(self, job_id: str) -> Observation:
+    async def open(self, changed: Callable[[str], None]) -> None:
+        """Nothing to do: trainers are looked at when the service asks."""
+
+    async def close(self) -> None:
+        """Nothing to do: trainers go on."""
+
+    async def observe(self, job: FinetuneJob) -> Observation:
         """Reads the job's folder and looks for its process."""
+        job_id = job.id
         folder = self._folder / job_id
         process = _read_process(folder)
         alive = process is not None and self._is_alive(job_id, process)
@@ -107,32 +115,37 @@ class LocalProcessRunner:
             # The service died between the start of the process and the writing of its file.
             oldest = min(orphans, key=lambda found: found.create_time())
             _write_process(folder, _Process(oldest.pid, oldest.create_time(), 1))
-            return await self.observe(job.id)
+            return await self.observe(job)
         if len(self._running) >= self._limits.max_running:
             message = f"Waits for one of {self._limits.max_running} places; {len(self._running)} jobs are running."
-            return replace(await self.observe(job.id), phase=RunnerPhase.WAITING, message=message)
+            return replace(await self.observe(job), phase=RunnerPhase.WAITING, message=message)
         folder.mkdir(parents=True, exist_ok=True)
         self._write_job(folder, job)
-        child = self._spawn(folder)
+        child = self._spawn(folder, job.traceparent)
         self._children[job.id] = child
         started = _start_time(child.pid) or time.time()
         _write_process(folder, _Process(child.pid, started, (process.attempt if process else 0) + 1))
-        return await self.observe(job.id)
+        return await self.observe(job)
 
-    async def stop(self, job_id: str) -> None:
+    async def stop(self, job: FinetuneJob) -> str:
         """Kills the job's processes, torchrun's workers in their own sessions included, and waits for their end."""
-        await asyncio.to_thread(_kill_trainers, self._folder / job_id)
-        child = self._children.pop(job_id, None)
+        await asyncio.to_thread(_kill_trainers, self._folder / job.id)
+        child = self._children.pop(job.id, None)
         if child is not None:
             child.wait()
-        self._running.discard(job_id)
+        self._running.discard(job.id)
+        return f"Its log is {self._folder / job.id / LOG_FILE}."
+
+    async def forget(self, job: FinetuneJob) -> None:
+        """Deletes the job's folder."""
+        await asyncio.to_thread(shutil.rmtree, self._folder / job.id, ignore_errors=True)
 
     def _write_job(self, folder: Path, job: FinetuneJob) -> None:
         spec = replace(job.spec, base_model=job.base_source)
         trainer = TrainerJob(job.id, spec, self._store_root, str(folder), self._runtime)
         replace_file(folder / JOB_FILE, write_job(trainer), durable=True)
 
-    def _spawn(self, folder: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self, folder: Path, traceparent: str) -> subprocess.Popen[bytes]:
         launcher = ["-m", self._trainer]
         if self._limits.processes > 1:
             each = f"--nproc-per-node={self._limits.processes}"
@@ -143,7 +156,7 @@ class LocalProcessRunner:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(self._runtime),
+                env=_environment(self._runtime, traceparent),
                 # Signals to the service's group are not meant for trainers.
                 start_new_session=True,
             )
@@ -161,9 +174,10 @@ class LocalProcessRunner:
         return f"{ended}; its log is {self._folder / job_id / LOG_FILE}"
 
 
-def _environment(runtime: Runtime) -> Mapping[str, str]:
+def _environment(runtime: Runtime, traceparent: str) -> Mapping[str, str]:
     threads = {"OMP_NUM_THREADS": str(runtime.threads)} if runtime.threads else {}
-    return {**os.environ, **threads}
+    trace = {TRACEPARENT: traceparent} if traceparent else {}
+    return {**os.environ, **threads, **trace}
 
 
 def _read_process(folder: Path) -> _Process | None:

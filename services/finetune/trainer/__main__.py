@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.finetune.trainer.job import read_job
+from services.finetune.trainer.exits import recorded
+from services.finetune.trainer.job import TRACEPARENT, TrainerJob, read_job
 from services.finetune.trainer.outcome import EXIT_FAILED, TrainerError
 from services.finetune.trainer.stop import StopFlag
 
@@ -23,10 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services.finetune.trainer", description=__doc__)
     parser.add_argument("--job", type=Path, required=True, help="the job file (services/finetune/trainer/job.py)")
     options = parser.parse_args(arguments)
+    with recorded() as code:
+        code.value = _run(options.job)
+        return code.value
+
+
+def _run(file: Path) -> int:
     stop = StopFlag()
     signal.signal(signal.SIGTERM, stop.request)
     try:
-        job = read_job(options.job)
+        job = read_job(file)
     except TrainerError as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - the job's log
         return EXIT_FAILED
@@ -41,11 +48,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from services.finetune.trainer.run import run_job
 
     try:
-        with sole_trainer(Path(job.work_dir)):
+        with sole_trainer(Path(job.work_dir)), _span(job):
             return run_job(job, stop)
     except BlockingIOError:
         print("another trainer is at work on this job", file=sys.stderr)  # noqa: T201 - the job's log
         return 1
+
+
+@contextmanager
+def _span(job: TrainerJob) -> Iterator[None]:
+    """A span of the main process in the trace of whoever asked for the job."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    from opentelemetry import propagate, trace
+
+    from ilf_common.settings import TelemetrySettings
+    from ilf_common.telemetry import configure_telemetry, flush_telemetry
+
+    configure_telemetry(
+        "trainer", TelemetrySettings(otlp_endpoint=job.runtime.otlp_endpoint or None, log_level="WARNING")
+    )
+    asked = propagate.extract({"traceparent": os.environ.get(TRACEPARENT, "")})
+    attributes = {"ilf.job": job.job_id, "ilf.kind": job.spec.kind.name}
+    try:
+        with trace.get_tracer("ilf.trainer").start_as_current_span("train", context=asked, attributes=attributes):
+            yield
+    finally:
+        flush_telemetry()
 
 
 @contextmanager

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from services.finetune.trainer.outcome import replace_file
 
-_MARK = "ilf_complete.json"
+CHECKPOINTS = "checkpoints"
+"""Folder of the work directory."""
+KEPT = 2
+"""So many, so that the newest complete one outlives the writing of the next."""
+MARK = "ilf_complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -59,13 +63,23 @@ class Checkpoint:
 
 def mark_complete(folder: Path, step: int, tally: Tally) -> None:
     """Declares the checkpoint of a step complete."""
-    replace_file(folder / f"checkpoint-{step}" / _MARK, json.dumps(asdict(tally)).encode(), durable=True)
+    replace_file(folder / f"checkpoint-{step}" / MARK, json.dumps(asdict(tally)).encode(), durable=True)
 
 
 def last_complete(folder: Path) -> Checkpoint | None:
     """The newest complete checkpoint, or None."""
-    found = [checkpoint for path in _all(folder) if (checkpoint := _read(path)) is not None]
-    return max(found, key=lambda checkpoint: checkpoint.step, default=None)
+    return max(complete_checkpoints(folder), key=lambda checkpoint: checkpoint.step, default=None)
+
+
+def complete_checkpoints(folder: Path) -> list[Checkpoint]:
+    """All complete checkpoints."""
+    return [checkpoint for path in _all(folder) if (checkpoint := _read(path)) is not None]
+
+
+def checkpoint_step(name: str) -> int | None:
+    """The step that a checkpoint's folder is named after, or None for another name."""
+    match = _NAME.fullmatch(name)
+    return int(match.group(1)) if match else None
 
 
 def drop_incomplete(folder: Path) -> None:
@@ -76,13 +90,13 @@ def drop_incomplete(folder: Path) -> None:
 
 
 def _all(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    found = folder.glob("checkpoint-*") if folder.is_dir() else []
+    return [path for path in found if checkpoint_step(path.name) is not None]
 
 
 def _read(path: Path) -> Checkpoint | None:
-    match = _NAME.fullmatch(path.name)
     try:
-        data = json.loads((path / _MARK).read_bytes())
+        data = json.loads((path / MARK).read_bytes())
     except FileNotFoundError:
         return None
-    return Checkpoint(path, int(match.group(1)) if match else 0, Tally(**data))
+    return Checkpoint(path, checkpoint_step(path.name) or 0, Tally(**data))

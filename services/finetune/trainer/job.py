@@ -13,6 +13,8 @@ from services.finetune.trainer.outcome import FailureReason, TrainerError
 
 DEFAULT_MAX_LENGTH = 2048
 DEFAULT_BATCH_SIZE = 8
+TRACEPARENT = "TRACEPARENT"
+"""Environment variable with the trace that a trainer's span belongs to."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Runtime:
         compile: Run the model through `torch.compile`.
         fsdp: Shard the model over the processes (torchrun) instead of copying it.
         allow_hub: Base models may be hub ids; without it the trainer has no network to the hub.
+        otlp_endpoint: Collector of the trainer's span; "" exports nothing.
     """
 
     device: str = "auto"
@@ -36,6 +39,7 @@ class Runtime:
     compile: bool = False
     fsdp: bool = False
     allow_hub: bool = False
+    otlp_endpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class TrainerJob:
         store_root: Root of the artifact store.
         work_dir: Where checkpoints, `progress.json` and `result.json` go.
         runtime: How to compute.
+        mirror: Key of the store where the work directory is copied to, where it does not outlive the process.
     """
 
     job_id: str
@@ -55,12 +60,13 @@ class TrainerJob:
     store_root: str
     work_dir: str
     runtime: Runtime = field(default_factory=Runtime)
+    mirror: str = ""
 
     @property
     def digest(self) -> str:
-        """sha256 of what determines the checkpoint: the spec without the place where it is published."""
+        """sha256 of what determines the checkpoint: the spec without where it is trained and published."""
         spec = replace(self.spec, output_uri="")
-        return hashlib.sha256(TypeAdapter(FinetuneSpec).dump_json(spec)).hexdigest()
+        return hashlib.sha256(TypeAdapter(FinetuneSpec).dump_json(spec, exclude={"placement"})).hexdigest()
 
 
 _JOB = TypeAdapter(TrainerJob)

@@ -54,6 +54,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         sampler: Gets the epoch.
         work_dir: Gets the progress file.
         stop: Ends the run at the next step, after a checkpoint.
+        own_disks: Every node has a work directory of its own.
         tally: Sums over the whole run; restored from a checkpoint by whoever resumes.
     """
 
@@ -62,6 +63,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
     sampler: Any
     work_dir: Path
     stop: StopFlag
+    own_disks: bool
     tally: Tally
     max_steps: int = 0
     interrupted: bool = False
@@ -107,7 +109,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Marks the checkpoint complete once every process has written its part."""
         self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_local_main_process if self.own_disks else self.accelerator.is_main_process:
             mark_complete(Path(args.output_dir), state.global_step, self.tally)
 
     def _reduce(self) -> tuple[float, float, float, float, bool]:

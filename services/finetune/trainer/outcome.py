@@ -22,6 +22,8 @@ EXIT_FAILED = 10
 """The job failed for the reason in the result file; starting it again would not help."""
 EXIT_INTERRUPTED = 75
 """Asked to stop: a checkpoint was written, and a new start continues from it."""
+EXIT_PEER_LOST = 76
+"""Another process of the group is gone; a new start continues from the last checkpoint."""
 
 
 class FailureReason(Enum):

@@ -17,6 +17,7 @@ from ilf_common.engine.prompt_encoder import PromptEncoder
 from ilf_common.errors import IlfError
 from services.finetune.models import FinetuneKind, Hyperparameters, Progress
 from services.finetune.trainer import publishing
+from services.finetune.trainer.checkpoints import CHECKPOINTS
 from services.finetune.trainer.data import read_pairs, read_sft_items
 from services.finetune.trainer.encoding import EncodedPair, encode_items, encode_pairs
 from services.finetune.trainer.job import TrainerJob, resolve
@@ -31,6 +32,7 @@ from services.finetune.trainer.loading import (
 from services.finetune.trainer.outcome import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    EXIT_PEER_LOST,
     FailureReason,
     TrainerError,
     TrainerResult,
@@ -40,7 +42,7 @@ from services.finetune.trainer.outcome import (
     write_result,
 )
 from services.finetune.trainer.stop import StopFlag
-from services.finetune.trainer.training import CHECKPOINTS, run_training, uses_gpu
+from services.finetune.trainer.training import run_training, uses_gpu
 
 _PROCESSES = int(os.environ.get("WORLD_SIZE", "1"))
 _IS_MAIN = os.environ.get("RANK", "0") == "0"
@@ -50,7 +52,8 @@ def run_job(job: TrainerJob, stop: StopFlag) -> int:
     """Runs a job and writes its result file.
 
     Returns:
-        The exit code: 0, `EXIT_FAILED` or `EXIT_INTERRUPTED`. What is nobody's fault but this program's is raised.
+        The exit code: 0, `EXIT_FAILED`, `EXIT_INTERRUPTED` or `EXIT_PEER_LOST`. What is nobody's fault but this
+        program's is raised.
     """
     work_dir = Path(job.work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -60,6 +63,18 @@ def run_job(job: TrainerJob, stop: StopFlag) -> int:
     disable_progress_bar()
     if job.runtime.threads:
         torch.set_num_threads(job.runtime.threads)
+    try:
+        return _conclude(job, stop)
+    except (ConnectionError, RuntimeError) as error:
+        if not _is_lost_peer(error):
+            raise
+        print(f"another process of the group is gone: {type(error).__name__}", flush=True)  # noqa: T201 - the job's log
+        return EXIT_PEER_LOST
+    finally:
+        _leave_process_group()
+
+
+def _conclude(job: TrainerJob, stop: StopFlag) -> int:
     try:
         result = _run(job, stop)
     except TrainerError as error:
@@ -73,13 +88,16 @@ def run_job(job: TrainerJob, stop: StopFlag) -> int:
             reason=FailureReason.OUT_OF_MEMORY,
             message="Out of memory. Lower micro_batch_size or max_length, or set gradient_checkpointing or lora.",
         )
-    finally:
-        _leave_process_group()
     if result is None:
         return EXIT_INTERRUPTED
     if _IS_MAIN or result.reason:
-        _finish(work_dir, result)
-    return EXIT_FAILED if result.reason else 0
+        _finish(Path(job.work_dir), result)
+    if result.reason:
+        return EXIT_FAILED
+    if _in_process_group():
+        # Nobody leaves before the result is written: a process that was gone could not help the others to a new start.
+        torch.distributed.barrier()
+    return 0
 
 
 def _run(job: TrainerJob, stop: StopFlag) -> TrainerResult | None:
@@ -173,7 +191,7 @@ def _train_and_publish(
     data: dict[str, int],
     test: Callable[[Path], dict[str, float]],
 ) -> TrainerResult | None:
-    end = run_training(trainer, wanted, Path(job.work_dir), stop)
+    end = run_training(trainer, wanted, Path(job.work_dir), stop, own_disks=bool(job.mirror))
     if end.interrupted:
         return None
     folder = publishing.stage(trainer, job, base, tokenizer, wanted, {"data": data, "metrics": dict(end.metrics)})
@@ -196,8 +214,24 @@ def _finish(work_dir: Path, result: TrainerResult) -> None:
 
 def _leave_process_group() -> None:
     # A process that ends with the group's threads still at work may be aborted by the C++ runtime, after all was done.
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _in_process_group():
         torch.distributed.destroy_process_group()
+
+
+def _in_process_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _is_lost_peer(error: Exception) -> bool:
+    """Gloo tells of it in words alone."""
+    if not _in_process_group() or _is_out_of_memory(error):
+        return False
+    text = str(error)
+    return (
+        isinstance(error, ConnectionError | torch.distributed.DistError)
+        or "gloo/transport" in text
+        or "by peer" in text
+    )
 
 
 def _last_progress(work_dir: Path, result: TrainerResult) -> Progress:

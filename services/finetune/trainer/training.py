@@ -13,12 +13,10 @@ from transformers import PrinterCallback
 
 from services.finetune.models import Hyperparameters
 from services.finetune.trainer.batching import Batch, EpochSampler
-from services.finetune.trainer.checkpoints import Tally, drop_incomplete, last_complete
+from services.finetune.trainer.checkpoints import CHECKPOINTS, KEPT, Checkpoint, Tally, drop_incomplete, last_complete
 from services.finetune.trainer.job import Runtime
 from services.finetune.trainer.observing import JobCallback, StepNumbers
 from services.finetune.trainer.stop import StopFlag
-
-CHECKPOINTS = "checkpoints"
 
 
 def training_arguments(wanted: Hyperparameters, runtime: Runtime, work_dir: Path, *, processes: int) -> dict[str, Any]:
@@ -41,8 +39,7 @@ def training_arguments(wanted: Hyperparameters, runtime: Runtime, work_dir: Path
         "torch_compile": runtime.compile,
         "fsdp": runtime.fsdp or None,
         "save_strategy": "steps",
-        # Two, so that the newest complete one outlives the writing of the next.
-        "save_total_limit": 2,
+        "save_total_limit": KEPT,
         "logging_strategy": "no",
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
@@ -112,17 +109,27 @@ class TrainingEnd:
     metrics: Mapping[str, float]
 
 
-def run_training(trainer: Any, wanted: Hyperparameters, work_dir: Path, stop: StopFlag) -> TrainingEnd:
+def run_training(
+    trainer: Any, wanted: Hyperparameters, work_dir: Path, stop: StopFlag, *, own_disks: bool = False
+) -> TrainingEnd:
     """Trains to the end, from the last complete checkpoint where there is one.
+
+    Args:
+        trainer: As it was built.
+        wanted: Resolved hyperparameters.
+        work_dir: The job's.
+        stop: Ends the run at the next step, after a checkpoint.
+        own_disks: Every node has a work directory of its own, with its own part of each checkpoint.
 
     Raises:
         TrainerError: NAN_LOSS.
     """
     folder = work_dir / CHECKPOINTS
-    if trainer.accelerator.is_main_process:
+    if trainer.accelerator.is_local_main_process if own_disks else trainer.accelerator.is_main_process:
         drop_incomplete(folder)
     trainer.accelerator.wait_for_everyone()
     checkpoint = last_complete(folder)
+    _require_same_step(trainer.accelerator, checkpoint)
     trainer.args.save_steps = wanted.save_steps or max(10, _steps(trainer) // 10)
     callback = JobCallback(
         numbers=trainer.numbers,
@@ -130,6 +137,7 @@ def run_training(trainer: Any, wanted: Hyperparameters, work_dir: Path, stop: St
         sampler=trainer.sampler,
         work_dir=work_dir,
         stop=stop,
+        own_disks=own_disks,
         tally=checkpoint.tally if checkpoint else Tally(),
     )
     trainer.remove_callback(PrinterCallback)
@@ -139,6 +147,14 @@ def run_training(trainer: Any, wanted: Hyperparameters, work_dir: Path, stop: St
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
     return TrainingEnd(callback.interrupted, callback.tally.metrics())
+
+
+def _require_same_step(accelerator: Any, checkpoint: Checkpoint | None) -> None:
+    """Refuses to mix checkpoints: a node that saw an older one would train against the others."""
+    own = torch.tensor([checkpoint.step if checkpoint else 0], device=accelerator.device)
+    steps = set(accelerator.gather(own).tolist())
+    if len(steps) > 1:
+        raise OSError(f"the processes see checkpoints of different steps: {sorted(steps)}")
 
 
 def _steps(trainer: Any) -> int:

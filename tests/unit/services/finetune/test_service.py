@@ -28,12 +28,25 @@ class MemoryStore:
         self.jobs = {job.id: job for job in jobs}
         self.writes = 0
 
-    def load(self) -> Sequence[FinetuneJob]:
+    async def load(self) -> Sequence[FinetuneJob]:
         return [*self.jobs.values()]
 
-    def save(self, job: FinetuneJob) -> None:
+    async def add(self, job: FinetuneJob) -> FinetuneJob:
+        self.writes += 1
+        return self.jobs.setdefault(job.id, job)
+
+    async def save(self, job: FinetuneJob) -> None:
         self.writes += 1
         self.jobs[job.id] = job
+
+    async def read(self, job_id: str) -> FinetuneJob | None:
+        return self.jobs.get(job_id)
+
+    async def remove(self, job_id: str) -> None:
+        del self.jobs[job_id]
+
+    async def close(self) -> None:
+        pass
 
 
 class OpenSources:
@@ -82,7 +95,7 @@ async def until(service: FinetuneService, name: str, fits: Callable[[FinetuneJob
 async def test_a_job_runs_to_its_end_and_every_change_is_seen() -> None:
     runner = FakeJobRunner()
     async with running(runner) as service:
-        job = service.create("r1", SPEC)
+        job = await service.create("r1", SPEC)
         seen: list[tuple[JobState, int]] = []
         async for shown in service.watch(job.name):
             seen.append((shown.state, shown.progress.step))
@@ -99,7 +112,7 @@ async def test_a_job_runs_to_its_end_and_every_change_is_seen() -> None:
 async def test_progress_is_shown_but_not_written_down() -> None:
     runner, store = FakeJobRunner(), MemoryStore()
     async with running(runner, store) as service:
-        job = service.create("r1", SPEC)
+        job = await service.create("r1", SPEC)
         await until(service, job.name, lambda job: job.state is JobState.RUNNING)
         writes = store.writes
         runner.step(job.id, 1, of=9)
@@ -109,34 +122,34 @@ async def test_progress_is_shown_but_not_written_down() -> None:
 
 async def test_a_repeated_request_answers_the_first_job() -> None:
     async with running(FakeJobRunner()) as service:
-        job = service.create("r1", SPEC)
-        assert service.create("r1", SPEC).name == job.name == f"jobs/{job_id_of('r1')}"
+        job = await service.create("r1", SPEC)
+        assert (await service.create("r1", SPEC)).name == job.name == f"jobs/{job_id_of('r1')}"
         assert len(service.list()) == 1
 
 
 async def test_another_spec_under_the_same_request_id_is_refused() -> None:
     async with running(FakeJobRunner()) as service:
-        service.create("r1", SPEC)
+        await service.create("r1", SPEC)
         with pytest.raises(AlreadyExistsError) as raised:
-            service.create("r1", spec("out/b"))
+            await service.create("r1", spec("out/b"))
         assert raised.value.reason == "REQUEST_ID_CONFLICT"
 
 
 async def test_two_unfinished_jobs_never_share_an_output() -> None:
     runner = FakeJobRunner()
     async with running(runner) as service:
-        first = service.create("r1", SPEC)
+        first = await service.create("r1", SPEC)
         with pytest.raises(FailedPreconditionError) as raised:
-            service.create("r2", spec("out/a/"))
+            await service.create("r2", spec("out/a/"))
         assert raised.value.reason == "OUTPUT_IN_USE"
         await service.cancel(first.name)
-        assert service.create("r2", spec("out/a/")).state is JobState.PENDING
+        assert (await service.create("r2", spec("out/a/"))).state is JobState.PENDING
 
 
 async def test_a_dataset_that_is_missing_leaves_no_job() -> None:
     async with running(FakeJobRunner()) as service:
         with pytest.raises(NotFoundError):
-            service.create("r1", replace(SPEC, dataset_uri="missing"))
+            await service.create("r1", replace(SPEC, dataset_uri="missing"))
         assert service.list() == []
 
 
@@ -146,7 +159,7 @@ async def test_jobs_beyond_the_places_wait_in_order_and_say_for_what() -> None:
         jobs = []
         for number in range(3):
             runner.now += 1
-            jobs.append(service.create(f"r{number}", spec(f"out/{number}")))
+            jobs.append(await service.create(f"r{number}", spec(f"out/{number}")))
         waiting = await until(service, jobs[2].name, lambda job: job.conditions[-1].reason == "WAITING")
         assert waiting.state is JobState.PENDING
         assert "places" in waiting.conditions[-1].message
@@ -160,7 +173,7 @@ async def test_jobs_beyond_the_places_wait_in_order_and_say_for_what() -> None:
 async def test_a_trainer_that_died_is_started_again_and_then_given_up() -> None:
     runner = FakeJobRunner()
     async with running(runner) as service:
-        job = service.create("r1", SPEC)
+        job = await service.create("r1", SPEC)
         await until(service, job.name, lambda job: job.state is JobState.RUNNING)
         runner.die(job.id)
         again = await until(service, job.name, lambda job: job.state is JobState.RUNNING and job.attempts == 2)
@@ -176,7 +189,7 @@ async def test_a_trainer_that_died_is_started_again_and_then_given_up() -> None:
 async def test_a_failure_with_a_reason_is_final() -> None:
     runner = FakeJobRunner()
     async with running(runner) as service:
-        job = service.create("r1", SPEC)
+        job = await service.create("r1", SPEC)
         await until(service, job.name, lambda job: job.state is JobState.RUNNING)
         runner.fail(job.id, "BAD_DATA", "row 3")
         failed = await until(service, job.name, lambda job: job.state is JobState.FAILED)
@@ -187,7 +200,7 @@ async def test_a_failure_with_a_reason_is_final() -> None:
 async def test_a_stalled_trainer_is_ended_and_started_again() -> None:
     runner = FakeJobRunner()
     async with running(runner) as service:
-        job = service.create("r1", SPEC)
+        job = await service.create("r1", SPEC)
         await until(service, job.name, lambda job: job.state is JobState.RUNNING)
         runner.step(job.id, 1, of=9)
         runner.now += 61
@@ -199,7 +212,7 @@ async def test_a_stalled_trainer_is_ended_and_started_again() -> None:
 async def test_cancel_ends_the_processes_before_it_answers() -> None:
     runner = FakeJobRunner()
     async with running(runner) as service:
-        job = service.create("r1", SPEC)
+        job = await service.create("r1", SPEC)
         await until(service, job.name, lambda job: job.state is JobState.RUNNING)
         assert (await service.cancel(job.name)).state is JobState.CANCELLED
         assert runner.stopped == [job.id]
@@ -210,7 +223,7 @@ async def test_cancel_ends_the_processes_before_it_answers() -> None:
 async def test_cancel_of_a_waiting_job_never_starts_it() -> None:
     runner = FakeJobRunner(places=0)
     async with running(runner) as service:
-        job = service.create("r1", SPEC)
+        job = await service.create("r1", SPEC)
         assert (await service.cancel(job.name)).state is JobState.CANCELLED
         assert runner.started == []
 
@@ -218,7 +231,7 @@ async def test_cancel_of_a_waiting_job_never_starts_it() -> None:
 async def test_a_checkpoint_that_was_published_before_the_cancellation_counts() -> None:
     runner = FakeJobRunner()
     async with running(runner, limits=Limits(poll_seconds=60)) as service:
-        job = service.create("r1", SPEC)
+        job = await service.create("r1", SPEC)
         await until(service, job.name, lambda job: job.state is JobState.RUNNING)
         runner.finish(job.id)
         assert (await service.cancel(job.name)).state is JobState.SUCCEEDED
@@ -230,7 +243,7 @@ async def test_the_next_process_takes_up_live_dead_and_cancelled_jobs() -> None:
         names = {}
         for what in ("live", "dead", "done", "cancelled"):
             runner.places = 4
-            names[what] = service.create(what, spec(f"out/{what}")).name
+            names[what] = (await service.create(what, spec(f"out/{what}"))).name
             await until(service, names[what], lambda job: job.state is JobState.RUNNING)
     runner.die(job_id_of("dead"))
     runner.finish(job_id_of("done"))
@@ -247,7 +260,7 @@ async def test_the_next_process_takes_up_live_dead_and_cancelled_jobs() -> None:
 async def test_watchers_are_sent_away_when_the_service_stops() -> None:
     runner = FakeJobRunner()
     async with running(runner) as service:
-        job = service.create("r1", SPEC)
+        job = await service.create("r1", SPEC)
         await until(service, job.name, lambda job: job.state is JobState.RUNNING)
         jobs = service.watch(job.name)
         await anext(jobs)
@@ -267,14 +280,14 @@ async def test_one_job_that_cannot_be_looked_at_does_not_hold_up_the_others() ->
 
     runner = Flaky(places=2)
     async with running(runner) as service:
-        service.create("bad", spec("out/bad"))
+        await service.create("bad", spec("out/bad"))
         runner.now += 1
-        good = service.create("good", spec("out/good"))
+        good = await service.create("good", spec("out/good"))
         await until(service, good.name, lambda job: job.state is JobState.RUNNING)
         await service.check_health()
 
 
-def test_all_wrong_fields_are_named_at_once() -> None:
+async def test_all_wrong_fields_are_named_at_once() -> None:
     service = FinetuneService(MemoryStore(), FakeJobRunner(), OpenSources(), lambda: 0.0, Limits())
     wrong = FinetuneSpec(
         FinetuneKind.SFT,
@@ -287,7 +300,7 @@ def test_all_wrong_fields_are_named_at_once() -> None:
         PromptTemplate("p", "{context} {feedback}"),
     )
     with pytest.raises(InvalidArgumentError) as raised:
-        service.create("", wrong)
+        await service.create("", wrong)
     assert {violation.field for violation in raised.value.violations} == {
         "request_id",
         "spec.base_model",

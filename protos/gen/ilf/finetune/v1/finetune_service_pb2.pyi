@@ -187,6 +187,7 @@ class FinetuneSpec(_message.Message):
     HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     MERGE_ADAPTER_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     kind: Global___FinetuneKind.ValueType
     base_model: _builtins.str
     """A checkpoint in the artifact store, a local directory that the operator allows, or a hub id."""
@@ -198,6 +199,8 @@ class FinetuneSpec(_message.Message):
     """Directory in the artifact store where the checkpoint is published, manifest last."""
     merge_adapter: _builtins.bool
     """Merge a trained adapter into its base before publishing."""
+    placement: _builtins.str
+    """One of the placements that the operator offers by name (nodes, GPUs, node selectors, priority, secrets, …); empty takes the default."""
     @_builtins.property
     def hyperparameters(self) -> Global___Hyperparameters: ...
     @_builtins.property
@@ -214,10 +217,11 @@ class FinetuneSpec(_message.Message):
         hyperparameters: Global___Hyperparameters | None = ...,
         template: _common_pb2.PromptTemplate | None = ...,
         merge_adapter: _builtins.bool = ...,
+        placement: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hyperparameters", b"hyperparameters", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "dataset_uri", b"dataset_uri", "hyperparameters", b"hyperparameters", "kind", b"kind", "merge_adapter", b"merge_adapter", "output_uri", b"output_uri", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "dataset_uri", b"dataset_uri", "hyperparameters", b"hyperparameters", "kind", b"kind", "merge_adapter", b"merge_adapter", "output_uri", b"output_uri", "placement", b"placement", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -38,27 +38,35 @@ JOB = FinetuneJob(
 )
 
 
-def test_a_job_comes_back_as_it_was_written(tmp_path: Path) -> None:
+async def test_a_job_comes_back_as_it_was_written(tmp_path: Path) -> None:
     files = JobFiles(tmp_path / "jobs")
-    files.save(JOB)
-    files.save(replace(JOB, id="ft-2"))
-    files.save(replace(JOB, attempts=3))
-    assert files.load() == [replace(JOB, attempts=3), replace(JOB, id="ft-2")]
+    await files.save(JOB)
+    await files.save(replace(JOB, id="ft-2"))
+    await files.save(replace(JOB, attempts=3))
+    assert await files.load() == [replace(JOB, attempts=3), replace(JOB, id="ft-2")]
 
 
-def test_a_folder_belongs_to_one_service(tmp_path: Path) -> None:
+async def test_a_folder_belongs_to_one_service(tmp_path: Path) -> None:
     first = JobFiles(tmp_path / "jobs")
     with pytest.raises(FailedPreconditionError) as raised:
         JobFiles(tmp_path / "jobs")
     assert raised.value.reason == "STATE_IN_USE"
-    first.close()
-    JobFiles(tmp_path / "jobs").close()
+    await first.close()
+    await JobFiles(tmp_path / "jobs").close()
 
 
-def test_an_unreadable_job_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unreadable_job_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     files = JobFiles(tmp_path / "jobs")
-    files.save(JOB)
+    await files.save(JOB)
     (tmp_path / "jobs/ft-0").mkdir()
     (tmp_path / "jobs/ft-0/job.json").write_text("{")
-    assert [job.id for job in files.load()] == ["ft-1"]
+    assert [job.id for job in await files.load()] == ["ft-1"]
     assert "not readable" in caplog.text
+
+
+async def test_the_first_job_with_an_id_stays(tmp_path: Path) -> None:
+    files = JobFiles(tmp_path / "jobs")
+    assert await files.add(JOB) == JOB
+    assert await files.add(replace(JOB, attempts=9)) == JOB
+    await files.remove(JOB.id)
+    assert await files.read(JOB.id) is None

@@ -45,7 +45,7 @@ async def new_runner(tmp_path: Path) -> AsyncIterator[Callable[..., LocalProcess
     for folder in (tmp_path / "jobs").iterdir():
         if folder.is_dir():
             for runner in made:
-                await runner.stop(folder.name)
+                await runner.stop(job(folder.name))
 
 
 def order(tmp_path: Path, **orders: Any) -> None:
@@ -55,7 +55,7 @@ def order(tmp_path: Path, **orders: Any) -> None:
 
 async def until(runner: LocalProcessRunner, job_id: str, fits: Callable[[Observation], bool]) -> Observation:
     async with asyncio.timeout(20):
-        while not fits(seen := await runner.observe(job_id)):
+        while not fits(seen := await runner.observe(job(job_id))):
             await asyncio.sleep(0.02)
     return seen
 
@@ -66,7 +66,7 @@ def starts(tmp_path: Path, job_id: str) -> list[int]:
 
 async def test_a_job_nobody_started_is_absent(new_runner: Callable[..., LocalProcessRunner], tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()
-    assert (await new_runner().observe("ft-none")).phase is RunnerPhase.ABSENT
+    assert (await new_runner().observe(job("ft-none"))).phase is RunnerPhase.ABSENT
 
 
 async def test_a_trainer_runs_in_its_own_session_and_its_result_is_found(
@@ -114,7 +114,7 @@ async def test_jobs_beyond_the_places_wait(new_runner: Callable[..., LocalProces
     waiting = await runner.start(job("ft-b"))
     assert (waiting.phase, waiting.attempts) == (RunnerPhase.WAITING, 0)
     assert "1 places" in waiting.message
-    await runner.stop("ft-a")
+    await runner.stop(job("ft-a"))
     assert (await runner.start(job("ft-b"))).phase is RunnerPhase.RUNNING
 
 
@@ -124,7 +124,7 @@ async def test_the_next_service_finds_a_running_trainer(
     order(tmp_path, step_seconds=0.3)
     await new_runner().start(job("ft-a"))
     successor = new_runner()
-    assert (await successor.observe("ft-a")).phase is RunnerPhase.RUNNING
+    assert (await successor.observe(job("ft-a"))).phase is RunnerPhase.RUNNING
     ended = await until(successor, "ft-a", lambda seen: seen.phase is RunnerPhase.ENDED)
     assert ended.attempts == 1
     assert len(starts(tmp_path, "ft-a")) == 1
@@ -151,7 +151,7 @@ async def test_a_reused_process_id_is_not_the_trainer(
     own = psutil.Process()
     record = {"pid": own.pid, "started": own.create_time() - 100, "attempt": 1}
     (folder / "process.json").write_text(json.dumps(record))
-    assert (await new_runner().observe("ft-a")).phase is RunnerPhase.ABSENT
+    assert (await new_runner().observe(job("ft-a"))).phase is RunnerPhase.ABSENT
 
 
 async def test_stop_ends_every_process_of_the_job_and_no_other(
@@ -166,7 +166,7 @@ async def test_stop_ends_every_process_of_the_job_and_no_other(
         [sys.executable, "-m", "tests.fakes.trainer", "--job", str(tmp_path / "jobs/ft-a" / JOB_FILE)],
         start_new_session=True,
     )
-    await runner.stop("ft-a")
+    await runner.stop(job("ft-a"))
     assert not psutil.pid_exists(worker.pid)
-    assert (await runner.observe("ft-a")).phase is RunnerPhase.ABSENT
-    assert (await runner.observe("ft-b")).phase is RunnerPhase.RUNNING
+    assert (await runner.observe(job("ft-a"))).phase is RunnerPhase.ABSENT
+    assert (await runner.observe(job("ft-b"))).phase is RunnerPhase.RUNNING
