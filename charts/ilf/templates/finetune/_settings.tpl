@@ -2,7 +2,9 @@
 {{ include "ilf.settings.common" (dict "root" . "stage" "finetune" "drain" .Values.finetune.drainSeconds) }}
 {{ include "ilf.settings.store" . }}
 state_dir: /var/lib/ilf/state
+{{- if not (hasKey .Values.finetune.settings "models") }}
 models: {{- toYaml .Values.models | nindent 2 }}
+{{- end }}
 backend: kubernetes
 trainer: {{- include "ilf.settings.trainer" . | nindent 2 }}
 kubernetes: {{- include "ilf.settings.kubernetes" . | nindent 2 }}
@@ -26,8 +28,8 @@ nodes: {{ $training.pool.nodes }}
 processes_per_node: {{ $training.pool.processesPerNode }}
 gpu_resource: {{ $training.pool.gpu.resource }}
 gpus: {{ $training.pool.gpu.count }}
-requests: {{ toJson (default dict $training.resources.requests) }}
-limits: {{ toJson (default dict $training.resources.limits) }}
+requests: {{- include "ilf.settings.quantities" $training.resources.requests | nindent 2 }}
+limits: {{- include "ilf.settings.quantities" $training.resources.limits | nindent 2 }}
 node_selector: {{ toJson $training.pool.nodeSelector }}
 tolerations: {{ toJson $training.pool.tolerations }}
 priority_class: {{ include "ilf.priorityClass" (dict "root" . "class" "training") | quote }}
@@ -37,6 +39,30 @@ env: {{- include "ilf.settings.trainerEnv" . | nindent 2 }}
 env_from_secrets: {{ toJson (compact (prepend $training.envFromSecrets .Values.store.existingSecret)) }}
 volumes: {{- include "ilf.settings.trainerVolumes" . | nindent 2 }}
 volume_mounts: {{- include "ilf.settings.trainerMounts" . | nindent 2 }}
+placements: {{- include "ilf.settings.placements" $training.placements | nindent 2 }}
+{{- end -}}
+
+{{/* Values' names to the service's; only what is set. */}}
+{{- define "ilf.settings.placements" -}}
+{{- $names := dict "nodes" "nodes" "processesPerNode" "processes_per_node" "nodeSelector" "node_selector"
+  "tolerations" "tolerations" "priorityClass" "priority_class" "queue" "queue" "env" "env"
+  "envFromSecrets" "env_from_secrets" "volumes" "volumes" "volumeMounts" "volume_mounts" -}}
+{{- $placements := dict -}}
+{{- range $placement, $values := . -}}
+{{- $fields := dict -}}
+{{- range $name, $field := $names -}}
+{{- if hasKey $values $name -}}{{- $_ := set $fields $field (get $values $name) -}}{{- end -}}
+{{- end -}}
+{{- range $name, $quantities := default dict $values.resources -}}
+{{- $_ := set $fields $name (include "ilf.settings.quantities" $quantities | fromYaml) -}}
+{{- end -}}
+{{- with $values.gpu -}}
+{{- if .resource -}}{{- $_ := set $fields "gpu_resource" .resource -}}{{- end -}}
+{{- if hasKey . "count" -}}{{- $_ := set $fields "gpus" .count -}}{{- end -}}
+{{- end -}}
+{{- $_ := set $placements $placement $fields -}}
+{{- end -}}
+{{- toYaml $placements -}}
 {{- end -}}
 
 {{- define "ilf.settings.trainerEnv" -}}
@@ -66,4 +92,11 @@ volume_mounts: {{- include "ilf.settings.trainerMounts" . | nindent 2 }}
 {{- with .Values.training.volumeMounts }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* Quantities as texts, whatever way they were written. */}}
+{{- define "ilf.settings.quantities" -}}
+{{- $texts := dict -}}
+{{- range $name, $quantity := . -}}{{- $_ := set $texts $name (toString $quantity) -}}{{- end -}}
+{{- toYaml $texts -}}
 {{- end -}}
