@@ -1,26 +1,43 @@
-"""`python -m services.reward`: runs the service until SIGTERM."""
+"""`python -m services.reward`: runs the service, or the front of its workers, until SIGTERM."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 
 from ilf_common.errors import IlfError
 from ilf_common.settings import load_settings
-from services.reward.settings import RewardSettings
+from services.reward.settings import RewardFrontSettings, RewardSettings
 
 
 def main() -> int:
-    """Runs the service; answers the exit code."""
+    """Runs it; answers the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m services.reward")
+    parser.add_argument("--role", choices=("worker", "front"), default="worker", help="front: forwards to workers")
+    run = _run_front if parser.parse_args().role == "front" else _run_worker
     try:
-        settings = load_settings(RewardSettings, "reward")
+        run()
     except IlfError as error:
-        print(error.message, file=sys.stderr)  # noqa: T201 - before logging is set up
+        print(error.message, file=sys.stderr)  # noqa: T201 - settings are wrong, and logging may not be set up
         return 2
+    return 0
+
+
+def _run_worker() -> None:
+    settings = load_settings(RewardSettings, "reward")
     from services.reward.wiring import run
 
     asyncio.run(run(settings))
-    return 0
+
+
+def _run_front() -> None:
+    """Imports nothing that the workers compute with: a front starts at once."""
+    settings = load_settings(RewardFrontSettings, "reward_front")
+    from ilf_common.front.run import run
+    from services.reward.front import API
+
+    asyncio.run(run(API, settings))
 
 
 if __name__ == "__main__":
