@@ -221,9 +221,9 @@ async def _wait_until_serving(channel: grpc.aio.Channel) -> None:
 def _about(arguments: argparse.Namespace) -> list[str]:
     return [
         f"{len(JUDGES)} judges x {CANDIDATES} candidates, contexts of {arguments.context} tokens, {arguments.items}",
-        f"items a round, {arguments.rounds} rounds in turns; random weights, vLLM with its prefix cache, the same number of",
-        "prompts in flight for all. The first row differs from the last by the order of the prompts' parts and by the",
-        "batch; the second row by the batch alone.",
+        f"items a round, {arguments.rounds} rounds in turns; random weights, vLLM with its prefix cache, the same",
+        "number of prompts in flight for all. The first row differs from the last by the order of the prompts' parts",
+        "and by the batch; the second row by the batch alone.",
     ]
 
 
