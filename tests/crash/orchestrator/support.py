@@ -69,7 +69,7 @@ class Cluster:
         arguments = [f"--{name}={value}" for name, value in options.items()]
         self.peers = await spawn("tests.fakes.peers", *arguments, log=self.folder / "peers.log")
 
-    async def start_orchestrator(self) -> None:
+    async def start_orchestrator(self, **environment: str) -> None:
         address = f'{{"address": "{self.peers_address}"}}'
         self.orchestrator = await spawn(
             "services.orchestrator",
@@ -82,6 +82,7 @@ class Cluster:
             ILF_ORCHESTRATOR__RANKING=address,
             ILF_ORCHESTRATOR__FINETUNE=address,
             **{f"ILF_ORCHESTRATOR__LIMITS__{name}": str(value) for name, value in self.limits.items()},
+            **environment,
         )
 
     async def kill_orchestrator(self) -> None:
