@@ -38,7 +38,7 @@ class ContextOrder:
         Raises:
             InvalidArgumentError: There are too few contexts.
         """
-        order = np.unique(np.frombuffer(self._positions, dtype=np.uint64)) if self._positions else np.zeros(0)
+        order = self._order()
         count = len(order)
         require(
             count >= max(1, size) * parts,
@@ -48,6 +48,15 @@ class ContextOrder:
         )
         ends = [(part + 1) * size if size else count * (part + 1) // parts for part in range(parts)]
         return tuple(int(order[end - 1]) + 1 for end in ends)
+
+    def _order(self) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+        """Different positions in order; sorted where they lie, because a copy of each would count at millions."""
+        if not self._positions:
+            return np.zeros(0, dtype=np.uint64)
+        positions = np.frombuffer(self._positions, dtype=np.uint64)
+        positions.sort()
+        repeated = positions[1:] == positions[:-1]
+        return np.unique(positions) if repeated.any() else positions
 
 
 def iteration_of(boundaries: Sequence[int], run_seed: int, context: str) -> int | None:

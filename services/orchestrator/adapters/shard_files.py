@@ -54,6 +54,8 @@ _TRAINING_SCHEMA = pa.schema(
 )
 _TRAINING_STAGES = (INPUT, "generate", "feedback", "refine", "rank", "select")
 _STAGE_FILE = ".stage.json"
+# A writer keeps what it knows of each row group until it is closed, so groups should be few.
+_ROW_GROUP_ROWS = 8192
 
 
 class ShardFiles:
@@ -141,7 +143,7 @@ class ShardFiles:
         sources: Sequence[ShardId],
         convert: Callable[[int, list[Row]], list[TrainingRow]],
     ) -> tuple[str, int]:
-        """Writes the finetune dataset of an iteration, one source shard in memory at a time."""
+        """Writes the finetune dataset of an iteration, some thousand of its rows in memory at a time."""
         stop = threading.Event()
         try:
             return await asyncio.to_thread(self._publish_training_data, run_id, iteration, sources, convert, stop)
@@ -162,13 +164,16 @@ class ShardFiles:
 
         def fill(stream: BinaryIO) -> None:
             nonlocal count
+            waiting: list[TrainingRow] = []
             with parquet.ParquetWriter(stream, _TRAINING_SCHEMA, compression="zstd") as writer:
                 for shard in sources:
                     if stop.is_set():
                         raise InterruptedError("the run was stopped")
-                    rows = convert(shard.iteration, self._rows(shard))
-                    count += len(rows)
-                    writer.write_table(pa.Table.from_pylist([to_plain(row) for row in rows], schema=_TRAINING_SCHEMA))
+                    waiting += convert(shard.iteration, self._rows(shard))
+                    if len(waiting) >= _ROW_GROUP_ROWS:
+                        count += _write_rows(writer, waiting)
+                        waiting = []
+                count += _write_rows(writer, waiting)
 
         self._store.write(f"{folder}/{name}", fill)
         self._write_manifest(folder, Manifest((self._store.describe(f"{folder}/{name}", relative=name),)))
@@ -192,3 +197,10 @@ class ShardFiles:
     def checkpoint_uri(self, run_id: str, iteration: int) -> str:
         """Where the checkpoint of an iteration is published."""
         return self._store.uri(f"runs/{run_id}/it-{iteration}/checkpoint")
+
+
+def _write_rows(writer: parquet.ParquetWriter, rows: Sequence[TrainingRow]) -> int:
+    """Writes a row group, and answers how many rows it has."""
+    if rows:
+        writer.write_table(pa.Table.from_pylist([to_plain(row) for row in rows], schema=_TRAINING_SCHEMA))
+    return len(rows)
