@@ -335,7 +335,7 @@ def values() -> Schema:
             ),
             annotations=STRINGS,
         ),
-        tests=obj(enabled=FLAG, image=TEXT, model=TEXT, timeoutSeconds=integer(1)),
+        tests=obj(enabled=FLAG, image=TEXT, model=TEXT, training=FLAG, timeoutSeconds=integer(1)),
         **{"global": {"type": "object"}},
     )
 

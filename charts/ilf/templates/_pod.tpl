@@ -107,7 +107,7 @@ envFrom:
   emptyDir: {}
 - name: state
   emptyDir: {}
-{{ include "ilf.securityVolumes" .root }}
+{{ include "ilf.securityVolumes" (dict "root" .root "tlsSecret" (include "ilf.tlsSecret" .root)) }}
 {{- if not .root.Values.store.root }}
 - name: artifacts
   persistentVolumeClaim: {claimName: {{ include "ilf.storeClaim" .root }}}
@@ -121,17 +121,18 @@ envFrom:
 {{- end }}
 {{- end -}}
 
+{{/* (root, tlsSecret) */}}
 {{- define "ilf.securityVolumes" -}}
-{{- if ne (include "ilf.tlsMode" .) "off" }}
+{{- if ne (include "ilf.tlsMode" .root) "off" }}
 - name: tls
-  secret: {secretName: {{ include "ilf.tlsSecret" . }}, defaultMode: 0440}
+  secret: {secretName: {{ .tlsSecret }}, defaultMode: 0440}
 {{- end }}
-{{- if .Values.auth.enabled }}
+{{- if .root.Values.auth.enabled }}
 - name: token
   secret:
-    secretName: {{ include "ilf.tokenSecret" . }}
+    secretName: {{ include "ilf.tokenSecret" .root }}
     defaultMode: 0440
-    items: [{key: {{ .Values.auth.key }}, path: token}]
+    items: [{key: {{ .root.Values.auth.key }}, path: token}]
 {{- end }}
 {{- end -}}
 
