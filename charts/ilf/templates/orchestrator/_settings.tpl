@@ -33,5 +33,6 @@ target_seconds: {{ $pool.targetSeconds }}
 idle_seconds: {{ $pool.idleSeconds }}
 items_per_second: {{ $pool.warmup.itemsPerSecond }}
 start_seconds: {{ $pool.warmup.startSeconds }}
-hand_over: {{ $pool.handOver }}
+{{/* Only what the scaler takes away can be waited for. */ -}}
+hand_over: {{ and $pool.handOver (eq (include "ilf.scaledBy" .) "keda") }}
 {{- end -}}
