@@ -63,7 +63,7 @@ def _local(settings: FinetuneSettings, artifacts: ArtifactStore) -> tuple[JobSto
 
     jobs = settings.state_dir.resolve() / "jobs"
     places = LocalLimits(settings.max_running, settings.trainer.processes)
-    runner = LocalProcessRunner(jobs, artifacts.root, _runtime(settings), places)
+    runner = LocalProcessRunner(jobs, artifacts.location, _runtime(settings), places)
     limits = Limits(settings.max_attempts, settings.stall_seconds, settings.poll_seconds)
     return JobFiles(jobs), runner, limits
 
@@ -78,7 +78,7 @@ def _kubernetes(settings: FinetuneSettings, artifacts: ArtifactStore) -> tuple[J
     options = settings.kubernetes
     cluster = Cluster(options.namespace)
     store = ConfigMapJobs(cluster, options.instance)
-    manifests = Manifests(options, _runtime(settings), settings.store.root, settings.max_attempts)
+    manifests = Manifests(options, _runtime(settings), artifacts.location, settings.max_attempts)
     runner = KubernetesJobRunner(cluster, manifests, WorkFolders(artifacts), store.owner_of)
     limits = Limits(
         settings.max_attempts,

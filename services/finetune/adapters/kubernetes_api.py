@@ -69,10 +69,12 @@ class Cluster:
 
     Args:
         namespace: "" is the pod's own, or that of the kubeconfig's context.
+        kubeconfig: None is the usual one.
     """
 
-    def __init__(self, namespace: str = "") -> None:
+    def __init__(self, namespace: str = "", kubeconfig: Path | None = None) -> None:
         self.namespace = namespace
+        self._kubeconfig = kubeconfig
         self.requests: Counter[str] = Counter()
         self._client: client.ApiClient | None = None
         self._opening = asyncio.Lock()
@@ -137,23 +139,20 @@ class Cluster:
         written: Object = await self._call("PUT", kind.path(self.namespace, name), body=body, doing=doing)
         return written
 
-    async def delete(self, kind: Collection, name: str, *, foreground: bool = False) -> None:
+    async def delete(
+        self, kind: Collection, name: str, *, foreground: bool = False, grace_seconds: int | None = None
+    ) -> None:
         """Deletes an object, with what belongs to it before it or after it; one that is gone is well."""
         await self._open()
-        body = {"propagationPolicy": "Foreground" if foreground else "Background"}
+        body: dict[str, Any] = {"propagationPolicy": "Foreground" if foreground else "Background"}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
         try:
             doing = f"delete {kind.plural}/{name}"
             await self._call("DELETE", kind.path(self.namespace, name), body=body, doing=doing)
         except RefusedError as error:
             if error.status != 404:
                 raise
-
-    async def delete_all(self, kind: Collection, labels: str, *, grace_seconds: int) -> None:
-        """Deletes the objects with some labels."""
-        await self._open()
-        body = {"gracePeriodSeconds": grace_seconds}
-        path, query = kind.path(self.namespace), _selectors(labels)
-        await self._call("DELETE", path, query=query, body=body, doing=f"delete {kind.plural}")
 
     async def watch(
         self, kind: Collection, version: str, labels: str = "", fields: str = "", *, seconds: int = 300
@@ -179,7 +178,7 @@ class Cluster:
     async def _open(self) -> None:
         async with self._opening:
             if self._client is None:
-                self._client, found = await _connect()
+                self._client, found = await _connect(self._kubeconfig)
                 self.namespace = self.namespace or found
 
     async def _call(
@@ -221,15 +220,16 @@ class Cluster:
         return response
 
 
-async def _connect() -> tuple[client.ApiClient, str]:
+async def _connect(kubeconfig: Path | None) -> tuple[client.ApiClient, str]:
     """A client and the namespace that it stands in."""
     settings = client.Configuration()
     try:
         if _OWN_NAMESPACE.exists():
             config.load_incluster_config(settings)
             return client.ApiClient(settings), _OWN_NAMESPACE.read_text(encoding="utf-8").strip()
-        await config.load_kube_config(client_configuration=settings)
-        _, active = config.list_kube_config_contexts()
+        file = str(kubeconfig) if kubeconfig else None
+        await config.load_kube_config(config_file=file, client_configuration=settings)
+        _, active = config.list_kube_config_contexts(config_file=file)
     except config.ConfigException as error:
         raise FailedPreconditionError(
             f"backend kubernetes needs a pod's service account or a kubeconfig: {error}", reason="NO_CLUSTER"

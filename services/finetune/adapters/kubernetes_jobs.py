@@ -21,7 +21,7 @@ from services.finetune.adapters.kubernetes_api import (
     Object,
     RefusedError,
 )
-from services.finetune.adapters.kubernetes_manifests import COMPONENT, JOB_ID_LABEL, Manifests, Workplace, selector
+from services.finetune.adapters.kubernetes_manifests import COMPONENT, Manifests, Workplace, selector
 from services.finetune.adapters.kubernetes_reading import JobObjects, last_words, observe, waiting_for
 from services.finetune.adapters.kubernetes_watch import Watched
 from services.finetune.adapters.progress_reader import ProgressReader
@@ -133,7 +133,8 @@ class KubernetesJobRunner:
         for kind in (JOBS,) if self._jobsets is None else (self._jobsets, JOBS):
             await self._cluster.delete(kind, job.id, foreground=True)
         # After the Job, which would replace them; at once, because nobody wants another checkpoint.
-        await self._cluster.delete_all(PODS, f"{JOB_ID_LABEL}={job.id}", grace_seconds=_STOP_GRACE_SECONDS)
+        for pod in self._watched[PODS.plural].of(job.id):
+            await self._cluster.delete(PODS, pod["metadata"]["name"], grace_seconds=_STOP_GRACE_SECONDS)
         async with asyncio.timeout(_STOP_SECONDS):
             return await self._until_gone(job.id)
 

@@ -185,7 +185,7 @@ class Manifests:
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [self._container(job, place, pods, master)],
-            "volumes": [{"name": "tmp", "emptyDir": {}}, _shared_memory(), *pods.volumes],
+            "volumes": [{"name": "tmp", "emptyDir": {}}, *pods.volumes],
             "nodeSelector": dict(pods.node_selector),
             "tolerations": list(pods.tolerations),
             "imagePullSecrets": [{"name": name} for name in self.settings.image_pull_secrets],
@@ -215,11 +215,7 @@ class Manifests:
             },
             # A trainer that gives no reason leaves its last lines.
             "terminationMessagePolicy": "FallbackToLogsOnError",
-            "volumeMounts": [
-                {"name": "tmp", "mountPath": "/tmp"},
-                {"name": "shared-memory", "mountPath": "/dev/shm"},
-                *pods.volume_mounts,
-            ],
+            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *pods.volume_mounts],
         }
 
     def _environment(self, job: FinetuneJob, place: Workplace, pods: TrainerPodSettings) -> list[dict[str, Any]]:
@@ -236,8 +232,3 @@ class Manifests:
 
 def _exits(*codes: int) -> dict[str, Any]:
     return {"containerName": CONTAINER, "operator": "In", "values": sorted(codes)}
-
-
-def _shared_memory() -> dict[str, Any]:
-    """Processes of one pod exchange gradients there; the default of 64 MB is too small for it."""
-    return {"name": "shared-memory", "emptyDir": {"medium": "Memory"}}
