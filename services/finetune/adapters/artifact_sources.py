@@ -35,6 +35,9 @@ class ArtifactSources:
         """What a base model's name stands for."""
         if name in self._models:
             return self._models[name]
+        if name in self._models.values():
+            # Where the trainers' machines have it and this one does not, its operator knows best.
+            return name
         path = Path(name)
         if path.is_dir() and self._is_allowed(path.resolve()):
             return str(path.resolve())

@@ -34,6 +34,13 @@ def test_what_the_operator_allows_is_found(store: ArtifactStore, tmp_path: Path)
     assert found.resolve_base(store.uri("checkpoints/one")) == store.uri("checkpoints/one")
 
 
+def test_a_configured_directory_that_only_the_trainers_have_is_known(tmp_path: Path) -> None:
+    found = ArtifactSources(ArtifactStore(str(tmp_path / "store")), {"base": "/in/the/image"}, [], allow_hub=False)
+    assert found.resolve_base("base") == found.resolve_base("/in/the/image") == "/in/the/image"
+    with pytest.raises(InvalidArgumentError):
+        found.resolve_base("/in/the/image/..")
+
+
 @pytest.mark.parametrize("name", ["outside", "roots/../outside", "/etc"])
 def test_other_directories_are_refused(store: ArtifactStore, tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidArgumentError) as raised:
