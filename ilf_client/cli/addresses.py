@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ilf_client.endpoints import DEFAULT_PORTS, Endpoints
+from ilf_client.connection import read_connection
+from ilf_client.endpoints import DEFAULT_PORTS, Endpoints, Security
 from ilf_client.stack.state import read_state, state_dir
 from ilf_common.errors import InvalidArgumentError
 
@@ -13,16 +14,31 @@ if TYPE_CHECKING:
     from ilf_common.artifacts.store import ArtifactStore
 
 
+def access(server: str | None) -> tuple[Endpoints, Security]:
+    """Where the services are, and how to talk to them.
+
+    The option, then the environment, then a running `ilf connect`, then what `ilf up` started here, then the default
+    ports. Files that the environment names go before those of `ilf connect`.
+    """
+    security = Security.from_environment()
+    connection = None if _named(server) else read_connection(state_dir())
+    if connection is not None:
+        return connection.endpoints, security if security != Security() else connection.security
+    return endpoints(server), security
+
+
 def endpoints(server: str | None) -> Endpoints:
-    """The option, then the environment, then what `ilf up` started here, then the default ports."""
+    """As `access`, of the services on this machine."""
     if server:
         return Endpoints.at(server)
-    named = ["ILF_SERVER", *(f"ILF_{service.upper()}_ADDRESS" for service in DEFAULT_PORTS)]
-    if not any(os.environ.get(name) for name in named):
-        state = read_state(state_dir())
-        if state is not None:
-            return state.endpoints
-    return Endpoints.from_environment()
+    state = None if _named(server) else read_state(state_dir())
+    return state.endpoints if state is not None else Endpoints.from_environment()
+
+
+def _named(server: str | None) -> bool:
+    """Whether the option or the environment says where the services are."""
+    names = ["ILF_SERVER", *(f"ILF_{service.upper()}_ADDRESS" for service in DEFAULT_PORTS)]
+    return bool(server) or any(os.environ.get(name) for name in names)
 
 
 def artifact_store(root: str | None, *, server: str | None = None) -> ArtifactStore:
@@ -48,7 +64,7 @@ def reachable_store(root: str | None, *, server: str | None = None) -> ArtifactS
     from ilf_common.artifacts.store import ArtifactStore
 
     chosen = root or os.environ.get("ILF_STORE")
-    if not chosen and not server and not os.environ.get("ILF_SERVER"):
+    if not chosen and not _named(server) and read_connection(state_dir()) is None:
         state = read_state(state_dir())
         chosen = state.store_root if state else None
     return ArtifactStore(chosen) if chosen else None

@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": ("inference:compare", "Say which of two outputs is better."),
     "feedback": ("feedback:feedback", "Give feedback on a run's outputs, or compare them."),
     "plugin": ("plugin:plugin", "Serve a function of yours to the loop."),
+    "connect": ("cluster:connect", "Reach the services of a Kubernetes cluster from here."),
     "doctor": ("doctor:doctor", "Say what is missing here, and how to mend it."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
 }

@@ -28,11 +28,12 @@ class Session:
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """A client of the services that --server, the environment or a running `ilf up` names."""
-        from ilf_client.cli.addresses import endpoints
+        """A client of the services that --server, the environment, `ilf connect` or `ilf up` names."""
+        from ilf_client.cli.addresses import access
         from ilf_client.sync import Client
 
-        with Client(endpoints(self.server)) as client:
+        places, security = access(self.server)
+        with Client(places, security=security) as client:
             yield client
 
     def show(self, value: object, for_people: Callable[[], None]) -> None:
@@ -62,7 +63,7 @@ def connection_options(command: F) -> F:
         expose_value=False,
         callback=_set("server"),
         help="Where the services are: a host with the default ports, or one gateway. Default: ILF_SERVER, then what "
-        "`ilf up` started here.",
+        "`ilf connect` reaches, then what `ilf up` started here.",
     )
     timeout = click.option(
         "--timeout",

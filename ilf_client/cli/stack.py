@@ -96,12 +96,12 @@ def down(session: Session, wait: float, state_dir: Path) -> None:
 @service_options
 def status(session: Session, state_dir: Path) -> None:
     """Show the services, where they are, and whether they serve; exit code 3 when one does not."""
-    from ilf_client.cli.addresses import endpoints
+    from ilf_client.cli.addresses import access
     from ilf_client.stack.health import Health, ask_all
     from ilf_client.stack.state import read_state
 
-    places = endpoints(session.server)
-    health = ask_all(places)
+    places, security = access(session.server)
+    health = ask_all(places, security)
     state = None if session.server else read_state(state_dir)
     found: list[dict[str, Any]] = [
         {
