@@ -60,7 +60,8 @@ def observe(job: FinetuneJob, seen: JobObjects) -> Observation:
         return Observation(RunnerPhase.ENDED, attempts, failure=failure)
     started = [_started(pod) for pod in seen.pods if _phase(pod) == "Running"]
     since = max((time for time in started if time is not None), default=None)
-    if since is not None and not _waits(seen):
+    goes = "deletionTimestamp" in seen.top["metadata"]
+    if since is not None and not goes and not _waits(seen):
         return Observation(RunnerPhase.RUNNING, attempts, since=since)
     reason, message = waiting_for(seen)
     return Observation(RunnerPhase.WAITING, attempts, reason=reason, message=message[:_MAX_MESSAGE])

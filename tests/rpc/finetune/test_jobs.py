@@ -137,6 +137,7 @@ async def test_a_repeat_answers_the_first_job_and_a_changed_one_is_refused(serve
         ({"hyperparameters": pb.Hyperparameters(batch_size=-1)}, "spec.hyperparameters.batch_size"),
         ({"hyperparameters": pb.Hyperparameters(lora=pb.LoraSpec(rank=0))}, "spec.hyperparameters.lora.rank"),
         ({"hyperparameters": pb.Hyperparameters(dtype="int4")}, "spec.hyperparameters.dtype"),
+        ({"placement": "huge"}, "spec.placement"),
     ],
 )
 async def test_wrong_fields_are_named(server: Running, changes: dict[str, object], field: str) -> None:

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.finetune.models import (
+    MAX_CONDITIONS,
     TRANSITIONS,
     Condition,
     FinetuneJob,
@@ -53,3 +54,11 @@ def test_ids_follow_from_request_ids_and_fit_kubernetes_names(left: str, right: 
     assert (job_id_of(left) == job_id_of(right)) == (left == right)
     assert len(job_id_of(left)) <= 40
     assert job_id_of(left).replace("-", "").isalnum()
+
+
+def test_conditions_do_not_grow_for_ever() -> None:
+    job = _job()
+    for number in range(MAX_CONDITIONS + 5):
+        job = job.explain(_condition(f"number {number}"))
+    assert len(job.conditions) == MAX_CONDITIONS
+    assert job.conditions[-1].message == f"number {MAX_CONDITIONS + 4}"

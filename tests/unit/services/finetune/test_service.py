@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ilf_common.errors import (
+    AbortedError,
     AlreadyExistsError,
     FailedPreconditionError,
     InvalidArgumentError,
@@ -311,3 +312,89 @@ async def test_all_wrong_fields_are_named_at_once() -> None:
         "spec.hyperparameters.lr_schedule",
         "spec.hyperparameters.dtype",
     }
+
+
+async def test_a_change_that_the_runner_tells_of_is_seen_at_once() -> None:
+    runner = FakeJobRunner()
+    async with running(runner, limits=Limits(poll_seconds=60)) as service:
+        job = await service.create("r1", SPEC)
+        await until(service, job.name, lambda job: job.state is JobState.RUNNING)
+        runner.finish(job.id)
+        runner.changed(job.id)
+        await until(service, job.name, lambda job: job.state is JobState.SUCCEEDED)
+
+
+async def test_many_jobs_are_looked_at_side_by_side() -> None:
+    class Slow(FakeJobRunner):
+        async def start(self, job: FinetuneJob):  # type: ignore[no-untyped-def]
+            if job.request_id == "slow":
+                await asyncio.Event().wait()
+            return await super().start(job)
+
+    runner = Slow(places=2)
+    async with running(runner, limits=Limits(poll_seconds=0.005, workers=2)) as service:
+        await service.create("slow", spec("out/slow"))
+        runner.now += 1
+        quick = await service.create("quick", spec("out/quick"))
+        await until(service, quick.name, lambda job: job.state is JobState.RUNNING)
+
+
+async def test_what_another_process_wrote_is_the_truth() -> None:
+    class Shared(MemoryStore):
+        async def save(self, job: FinetuneJob) -> None:
+            if self.jobs[job.id].cancel_requested and not job.cancel_requested:
+                raise AbortedError("changed")
+            await super().save(job)
+
+    runner, store = FakeJobRunner(places=0), Shared()
+    async with running(runner, store) as service:
+        job = await service.create("r1", SPEC)
+        await until(service, job.name, lambda job: job.conditions[-1].reason == "WAITING")
+        store.jobs[job.id] = replace(store.jobs[job.id], cancel_requested=True)
+        runner.places = 1
+        assert (await until(service, job.name, lambda job: job.state.ended)).state is JobState.CANCELLED
+
+
+async def test_a_job_whose_record_is_gone_is_gone() -> None:
+    class Emptied(MemoryStore):
+        async def save(self, job: FinetuneJob) -> None:
+            self.jobs.clear()
+            raise AbortedError("gone")
+
+    async with running(FakeJobRunner(), Emptied()) as service:
+        job = await service.create("r1", SPEC)
+        with pytest.raises(NotFoundError):
+            await until(service, job.name, lambda job: False)
+        assert service.list() == []
+
+
+async def test_an_ended_job_is_forgotten_after_its_time() -> None:
+    runner, store = FakeJobRunner(), MemoryStore()
+    async with running(runner, store, Limits(poll_seconds=0.005, keep_seconds=100)) as service:
+        job = await service.create("r1", SPEC)
+        await until(service, job.name, lambda job: job.state is JobState.RUNNING)
+        runner.finish(job.id)
+        await until(service, job.name, lambda job: job.state is JobState.SUCCEEDED)
+        runner.now += 101
+        async with asyncio.timeout(5):
+            while service.list():
+                await asyncio.sleep(0.005)
+        assert runner.forgotten == [job.id] and store.jobs == {}
+
+
+async def test_only_placements_that_are_offered_may_be_named() -> None:
+    limits = Limits(poll_seconds=0.005, placements=frozenset({"big"}))
+    async with running(FakeJobRunner(), limits=limits) as service:
+        await service.create("r1", replace(SPEC, placement="big"))
+        with pytest.raises(InvalidArgumentError, match=r"spec.placement: 'huge' is not offered here; there is: big"):
+            await service.create("r2", replace(spec("out/b"), placement="huge"))
+
+
+async def test_a_stalled_trainers_last_lines_are_kept() -> None:
+    runner = FakeJobRunner()
+    async with running(runner) as service:
+        job = await service.create("r1", SPEC)
+        await until(service, job.name, lambda job: job.state is JobState.RUNNING)
+        runner.now += 61
+        again = await until(service, job.name, lambda job: job.attempts == 2)
+        assert any("its last line" in condition.message for condition in again.conditions)
