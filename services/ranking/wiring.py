@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ilf_common.telemetry import REGISTRY
 from ilf_common.templates import load_templates
 from services.ranking.adapters.metrics import PrometheusMetrics
 from services.ranking.adapters.ray_serve import RayServeModels
+from services.ranking.adapters.ray_serve_handle import EnsembleHandle
 from services.ranking.catalog import JudgeCatalog
 from services.ranking.models import JudgeRequest, TemplateRequest
 from services.ranking.service import Limits, RankingService
@@ -42,14 +44,17 @@ class Ranking:
         return [SERVICE_NAME]
 
 
-def build(settings: RankingSettings, *, registry: CollectorRegistry = REGISTRY) -> Ranking:
+def build(
+    settings: RankingSettings, *, models: EnsembleHandle | None = None, registry: CollectorRegistry = REGISTRY
+) -> Ranking:
     """Builds the service; Ray starts only where there is a model to run in it.
 
     Args:
         settings: All of them.
+        models: The models, where somebody else runs them; by default the service starts them itself.
         registry: Where metrics are registered.
     """
-    models = RayServeModels(settings)
+    models = models or RayServeModels(settings)
     service = RankingService(
         models,
         models if settings.embedding.enabled else None,
@@ -82,9 +87,15 @@ def build_catalog(settings: RankingSettings) -> JudgeCatalog:
     return catalog
 
 
-async def run(settings: RankingSettings, *, ready: Callable[[int], None] | None = None) -> None:
-    """Serves until the process is told to stop."""
-    ranking = build(settings)
+async def run(
+    settings: RankingSettings,
+    *,
+    models: EnsembleHandle | None = None,
+    ready: Callable[[int], None] | None = None,
+    stopping: asyncio.Event | None = None,
+) -> None:
+    """Serves until the process is told to stop, or its host says so."""
+    ranking = build(settings, models=models)
     await serve(
         COMPONENT,
         settings.server,
@@ -94,6 +105,7 @@ async def run(settings: RankingSettings, *, ready: Callable[[int], None] | None 
         check_health=ranking.check_health,
         ready=ready,
         telemetry=settings.telemetry,
+        stopping=stopping,
     )
 
 

@@ -104,6 +104,7 @@ class Pool:
     """A running front, its workers, and stubs of both of its services."""
 
     front: Front
+    channel: grpc.aio.Channel
     stub: Any
     status: Any
     store: ArtifactStore
@@ -159,6 +160,7 @@ async def running_front(
         async with running_channel(front.register, component="refinement-front") as channel:
             yield Pool(
                 front,
+                channel,
                 pb_grpc.RefinementServiceStub(channel),
                 pool_grpc.PoolServiceStub(channel),
                 ArtifactStore(settings.store.root),

@@ -57,3 +57,14 @@ def test_unknown_setting_is_refused() -> None:
 def test_state_lies_under_one_folder_by_default() -> None:
     assert load().state_dir == Path(".ilf/ranking")
     assert load().server.port == 50052
+
+
+def test_serve_may_choose_the_number_of_a_model_s_copies() -> None:
+    scaling = {"max_replicas": 3, "idle_seconds": 5}
+    model = {"source": "x", "autoscaling": scaling, "resources": {"judge": 0.5}}
+    settings = load(MODELS={"a": model}, EMBEDDING={"autoscaling": {"min_replicas": 1}})
+    chosen = settings.models["a"].autoscaling
+    assert chosen is not None and (chosen.min_replicas, chosen.max_replicas) == (0, 3)
+    assert settings.models["a"].resources == {"judge": 0.5}
+    with pytest.raises(InvalidArgumentError, match="min_replicas"):
+        load(MODELS={"a": {"source": "x", "autoscaling": {"min_replicas": 2}}})
