@@ -67,8 +67,12 @@ class RunService:
         self._workflows = workflows
         self._gpus = gpus
 
+    def live_runs(self) -> list[Run]:
+        """The runs that have not ended, as they stand."""
+        return [one.run for one in list(self._journals.values()) if not one.run.ended]
+
     def journeys(self) -> list[Journey]:
-        """What is left of all runs that have not ended."""
+        """What is left of them."""
         now = self._outside.clock.now()
         return [journey(one.run, one.meter, now) for one in self._journals.values() if not one.run.ended]
 

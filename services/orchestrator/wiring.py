@@ -28,6 +28,7 @@ from services.orchestrator.adapters.pool_client import PoolClient
 from services.orchestrator.adapters.pool_metrics import PoolMetrics
 from services.orchestrator.adapters.ranking_client import RankingClient
 from services.orchestrator.adapters.refinement_client import RefinementClient
+from services.orchestrator.adapters.run_metrics import RunMetrics
 from services.orchestrator.adapters.scaler_server import ScalerServer
 from services.orchestrator.adapters.shard_files import ShardFiles
 from services.orchestrator.adapters.sql_store import SqlRunStore
@@ -87,7 +88,7 @@ class Orchestrator:
             self._runs.journeys,
             clock,
         )
-        self._pool_metrics = PoolMetrics(self._pools.board.views)
+        self._metrics = (PoolMetrics(self._pools.board.views), RunMetrics(self._runs.live_runs, clock.now))
         self._scaler = ScalerServer(settings.scaler, PoolScaler(self._pools.board)) if settings.scaler else None
         self._runs.attach(self._workflows, self._pools)
         people = PeopleService(self._runs, tasks, shards, clock, signal)
@@ -110,7 +111,8 @@ class Orchestrator:
         self._workflows.launch()
         await self._runs.take_up()
         self._pools.start()
-        REGISTRY.register(self._pool_metrics)
+        for metrics in self._metrics:
+            REGISTRY.register(metrics)
         if self._scaler is not None:
             await self._scaler.start()
 
@@ -122,8 +124,9 @@ class Orchestrator:
         """Leaves running runs to the next process."""
         if self._scaler is not None:
             await self._scaler.stop()
-        with contextlib.suppress(KeyError):
-            REGISTRY.unregister(self._pool_metrics)
+        for metrics in self._metrics:
+            with contextlib.suppress(KeyError):
+                REGISTRY.unregister(metrics)
         await self._pools.stop()
         await self._runs.stop()
         self._workflows.shut_down()
