@@ -40,7 +40,7 @@ async def serve(
     telemetry: TelemetrySettings | None = None,
     stopping: asyncio.Event | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, or until whoever hosts the server says so. SIGHUP: stops, and starts anew.
+    """Serves until SIGTERM or SIGINT, or until whoever hosts the server says so. SIGUSR1: stops, and starts anew.
 
     The port is open from the beginning, so that probes get an answer: health is NOT_SERVING and every other call is
     UNAVAILABLE until `start` has returned. On the signal health turns NOT_SERVING, new calls are refused, running
@@ -100,7 +100,7 @@ def _listen_for_signals(stopping: asyncio.Event, restarting: asyncio.Event) -> N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: (restarting.set(), stopping.set()))
+    loop.add_signal_handler(signal.SIGUSR1, lambda: (restarting.set(), stopping.set()))
 
 
 def _build(

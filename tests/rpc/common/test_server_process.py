@@ -87,6 +87,17 @@ async def test_sigterm_lets_the_running_call_finish_refuses_new_ones_and_exits_0
         assert await server.wait() == 0
 
 
+async def test_sigusr1_drains_and_starts_anew_in_the_same_process() -> None:
+    async with process() as server:
+        await ready_port(server)
+        server.send_signal(signal.SIGUSR1)
+        port = await ready_port(server)
+        async with open_channel(ChannelSettings(address=f"127.0.0.1:{port}")) as channel:
+            assert await send(channel, "UnaryUnary", "hello") == ["hello"]
+        server.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(server.wait(), 10) == 0
+
+
 async def test_a_call_that_never_ends_is_cut_off_after_the_grace() -> None:
     async with process(drain_seconds=0.3) as server:
         port = await ready_port(server)
