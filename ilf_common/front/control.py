@@ -87,10 +87,13 @@ class Control:
             after = (self._api.controls or {})[method.name](before, request, response)
             for worker, _ in done:
                 _note(worker, before, after)
-            if refused:
+            try:
+                if refused:
+                    raise _explained(*refused[0], len(workers), len(done))
+                await self._serving.save(after)
+            except IlfError:
                 await asyncio.gather(*(self._go_back(worker, before, after) for worker, _ in done))
-                raise _explained(*refused[0], len(workers), len(done))
-            await self._serving.save(after)
+                raise
             log.info("served by all", extra={"method": method.name, "workers": len(done)})
             with suppress(IlfError):
                 await self._changed(done[0][0])

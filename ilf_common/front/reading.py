@@ -56,8 +56,12 @@ class Reading:
         seen: Any = self._list.response()
         getattr(seen, self._field).extend(await self._all(worker))
         if seen != self._seen:
-            await asyncio.to_thread(self._store.write_bytes, self._key, json_format.MessageToJson(seen).encode())
             self._seen = seen
+            try:
+                await asyncio.to_thread(self._store.write_bytes, self._key, json_format.MessageToJson(seen).encode())
+            except OSError as error:
+                # The next look or the next front finds it out again.
+                log.warning("list not written down", extra={"error": type(error).__name__})
 
     @property
     def is_blind(self) -> bool:

@@ -46,12 +46,12 @@ class Front:
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         found = DnsAddresses(settings.workers.address)
-        store = ArtifactStore(settings.store.root)
+        self.store = ArtifactStore(settings.store.root)
         self._api = api
         self._line = Line(settings.max_queued_items, settings.worker_items, lambda: self.pool.changed())
         self.pool = PoolServicer(api.pool, lambda: self._line.numbers)
         registry.register(PoolMetrics(api.pool, lambda: self._line.numbers))
-        self._serving = Serving(api, store)
+        self._serving = Serving(api, self.store)
         self._fleet = Fleet(
             api.service.full_name,
             resolve or found,
@@ -60,7 +60,7 @@ class Front:
             self._line,
             self._prepare,
         )
-        self._reading = Reading(api, self._serving, self._fleet, store)
+        self._reading = Reading(api, self._serving, self._fleet, self.store)
         self._control = Control(api, self._serving, self._fleet, self._line, self._reading.look)
         self._forwarder = Forwarder(
             api,
@@ -90,7 +90,7 @@ class Front:
         await self._fleet.stop()
 
     async def _prepare(self, worker: Worker) -> None:
-        await self._serving.load()
+        await self._serving.refresh()
         await self._serving.bring(worker)
         await self._reading.look(worker)
 

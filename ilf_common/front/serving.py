@@ -19,6 +19,7 @@ log = logging.getLogger("ilf.front")
 
 TELL_SECONDS = 1800.0
 """Longest time for one control call to one worker: loading a large checkpoint takes minutes."""
+_STORE_RETRY_SECONDS = 2.0
 
 
 class Serving:
@@ -40,11 +41,14 @@ class Serving:
 
         Raises:
             FailedPreconditionError: reason STATE_UNREADABLE.
+            UnavailableError: reason STORE_UNAVAILABLE.
         """
         try:
             journal = Journal.from_json(await asyncio.to_thread(self._store.read_bytes, self._key))
         except NotFoundError:
             return
+        except OSError as error:
+            raise _store_away(self._store, error) from error
         except (ValueError, KeyError, TypeError) as error:
             raise FailedPreconditionError(
                 f"{self._store.uri(self._key)} cannot be understood ({type(error).__name__}). Mend it, or move it away "
@@ -55,10 +59,25 @@ class Serving:
             self.journal = journal
 
     async def save(self, journal: Journal) -> None:
-        """Writes down what is served from now on."""
-        if journal != self.journal:
+        """Writes down what is served from now on.
+
+        Raises:
+            UnavailableError: reason STORE_UNAVAILABLE; nothing has changed.
+        """
+        if journal == self.journal:
+            return
+        try:
             await asyncio.to_thread(self._store.write_bytes, self._key, journal.to_json())
-            self.journal = journal
+        except OSError as error:
+            raise _store_away(self._store, error) from error
+        self.journal = journal
+
+    async def refresh(self) -> None:
+        """Reads what another front may have written; while the store is away, what is known here counts."""
+        try:
+            await self.load()
+        except UnavailableError as error:
+            log.warning("journal not read again: %s", error.message, extra={"reason": error.reason})
 
     async def bring(self, worker: Worker) -> None:
         """Brings a worker to what the pool serves; what it refuses is logged, and it serves the rest.
@@ -133,3 +152,12 @@ class Serving:
                 raise
             except IlfError as error:
                 log.error("not undone: %s", error.message, extra={"worker": worker.address, "key": key})
+
+
+def _store_away(store: ArtifactStore, error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"The artifact store {store.root} does not answer ({type(error).__name__}), and what is served is written "
+        "down there; send the call again.",
+        reason="STORE_UNAVAILABLE",
+        retry_after=_STORE_RETRY_SECONDS,
+    )

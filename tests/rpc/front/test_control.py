@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ilf.refinement.v1 import refinement_service_pb2 as pb
 
 from ilf_common.errors import FailedPreconditionError, NotFoundError, UnavailableError
@@ -161,3 +162,27 @@ async def test_a_version_that_is_gone_keeps_no_worker_from_serving_the_rest(tmp_
         assert (await pool.stub.Refine(single())).refinements
         error = await refused(pool.stub.Refine(single(model="run/it-1")))
         assert error.reason == "CHECKPOINT_NOT_FOUND"
+
+
+async def test_without_the_store_workers_serve_on_and_nothing_half_done_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A control call that cannot be written down is taken back; a worker that comes meanwhile still serves."""
+    async with running_pool(tmp_path, 1) as pool:
+        uri = pool.publish("one", "1")
+        front_store = pool.front.store
+
+        def away(*arguments: Any) -> None:
+            raise OSError("no route to the store")
+
+        with monkeypatch.context() as outage:
+            outage.setattr(front_store, "write_bytes", away)
+            error = await refused(load(pool, "run/it-1", uri))
+            assert isinstance(error, UnavailableError) and error.reason == "STORE_UNAVAILABLE" and error.retry_after
+            assert (await refused(pool.stub.Refine(single(model="run/it-1")))).reason == "MODEL_NOT_FOUND"
+            outage.setattr(front_store, "read_bytes", away)
+            await pool.add(pool.workers[1])
+            await pool.ready(2)
+            assert await serves(pool, "base") != set()
+        policy = await load(pool, "run/it-1", uri)
+        assert await serves(pool, "run/it-1") == {f"run/it-1@{policy.digest}"}
