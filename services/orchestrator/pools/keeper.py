@@ -83,5 +83,7 @@ class PoolKeeper:
                 if answers:
                     log.warning("the front of pool %s does not answer: %s", name, error.message)
                 answers = False
+            except Exception:
+                log.exception("the front of pool %s could not be listened to; it is tried again", name)
             self.board.front_says(name, None, self._clock.now())
             await self._clock.sleep(_AGAIN_SECONDS)

@@ -90,6 +90,25 @@ async def test_a_run_says_that_it_waits_for_gpus_and_does_so_only_for_a_time(tmp
     assert "job" in cluster.events and "ranking 0" not in cluster.events
 
 
+async def test_a_restart_while_training_waits_creates_one_job_and_not_before_serving_is_gone(tmp_path: Path) -> None:
+    async with with_pools(tmp_path) as (here, cluster):
+        cluster.stuck.add("ranking")
+        run = await here.create(small_spec(here))
+        async for response in here.stub.WatchRun(pb.WatchRunRequest(name=run.name)):
+            if response.run.waiting.reason == "GPU_HAND_OVER":
+                break
+        async with here.restarted():
+            async for response in here.stub.WatchRun(pb.WatchRunRequest(name=run.name)):
+                if response.run.waiting.reason == "GPU_HAND_OVER":
+                    break
+            assert not here.peers.jobs
+            cluster.stuck.clear()
+            run = await here.end(run)
+        assert run.state == pb.RUN_STATE_SUCCEEDED
+        assert len(here.peers.jobs) == 1
+    assert "ranking 0" in cluster.events[: cluster.events.index("job")]
+
+
 async def test_a_run_that_is_taken_up_again_wakes_its_pools_again(tmp_path: Path) -> None:
     async with with_pools(tmp_path) as (here, cluster):
         run = await here.create(small_spec(here, train=120))
