@@ -94,7 +94,8 @@ def open_channel(settings: ChannelSettings, *, server_name: str | None = None) -
         ("grpc.keepalive_timeout_ms", 20_000),
         # A server that comes back is found again within seconds, not after gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        # Whatever its name, this is how long a connection may take: two round trips and a TLS handshake on a busy core.
+        ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 3_000),
     ]
     if settings.tls_ca_file is None:
