@@ -259,6 +259,7 @@ def values() -> Schema:
         topologySpread=obj(key=TEXT),
         podLabels=STRINGS,
         podAnnotations=STRINGS,
+        writableRoot=FLAG,
         refinement=stage(settings_of(RefinementSettings)),
         ranking=stage(
             ranking_settings(),

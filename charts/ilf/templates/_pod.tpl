@@ -12,7 +12,7 @@ seccompProfile: {type: RuntimeDefault}
 
 {{- define "ilf.containerSecurity" -}}
 allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
+readOnlyRootFilesystem: {{ not .Values.writableRoot }}
 runAsNonRoot: true
 capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
@@ -40,6 +40,8 @@ imagePullSecrets:
 priorityClassName: {{ . }}
 {{- end }}
 enableServiceLinks: false
+# Whole names are asked for at once: a pool that sleeps has no address, and fronts ask every second.
+dnsConfig: {options: [{name: ndots, value: "2"}]}
 securityContext: {{- include "ilf.podSecurity" .root | nindent 2 }}
 {{- end -}}
 
