@@ -100,7 +100,12 @@ def _listen_for_signals(stopping: asyncio.Event, restarting: asyncio.Event) -> N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGUSR1, lambda: (restarting.set(), stopping.set()))
+
+    def restart() -> None:
+        restarting.set()
+        stopping.set()
+
+    loop.add_signal_handler(signal.SIGUSR1, restart)
 
 
 def _build(

@@ -159,11 +159,13 @@ async def test_a_client_shows_its_renewed_certificate(tmp_path: Path) -> None:
 async def test_certificates_that_vanish_leave_the_present_channel_in_use(tmp_path: Path) -> None:
     ours = Authority(tmp_path, "ours")
     certificate, key = ours.issue("server")
-    async with guarded_server(ServerSettings(port=0, tls_cert_file=certificate, tls_key_file=key)) as address:
-        async with open_channel(ChannelSettings(address=address, tls_ca_file=ours.file)) as channel:
-            assert await send(channel, "UnaryUnary", "a") == ["a"]
-            ours.file.unlink()
-            assert await send(channel, "UnaryUnary", "b") == ["b"]
+    async with (
+        guarded_server(ServerSettings(port=0, tls_cert_file=certificate, tls_key_file=key)) as address,
+        open_channel(ChannelSettings(address=address, tls_ca_file=ours.file)) as channel,
+    ):
+        assert await send(channel, "UnaryUnary", "a") == ["a"]
+        ours.file.unlink()
+        assert await send(channel, "UnaryUnary", "b") == ["b"]
 
 
 async def test_a_channel_may_expect_another_name_than_its_address(tmp_path: Path) -> None:
