@@ -7,27 +7,31 @@ from collections.abc import Iterable
 
 
 class WorkQueue:
-    """Ids in the order in which they came. What comes again while it waits stays where it is."""
+    """Ids in the order in which they came, those of jobs that have changed before those that are merely due."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, None] = {}
+        self._changed: dict[str, None] = {}
+        self._due: dict[str, None] = {}
         self._filled = asyncio.Event()
 
-    def add(self, job_id: str) -> None:
-        """Asks for a look at a job."""
-        self._waiting.setdefault(job_id)
+    def add_changed(self, job_id: str) -> None:
+        """Asks for a look at a job that has changed: somebody watches it."""
+        self._due.pop(job_id, None)
+        self._changed.setdefault(job_id)
         self._filled.set()
 
-    def add_all(self, job_ids: Iterable[str]) -> None:
-        """Asks for a look at several jobs, in this order."""
+    def add_due(self, job_ids: Iterable[str]) -> None:
+        """Asks for a look at jobs, in this order; what waits already stays where it is."""
         for job_id in job_ids:
-            self.add(job_id)
+            if job_id not in self._changed:
+                self._due.setdefault(job_id)
+                self._filled.set()
 
     async def take(self) -> str:
         """The next id; waits for one."""
-        while not self._waiting:
+        while not (waiting := self._changed or self._due):
             self._filled.clear()
             await self._filled.wait()
-        job_id = next(iter(self._waiting))
-        del self._waiting[job_id]
+        job_id = next(iter(waiting))
+        del waiting[job_id]
         return job_id

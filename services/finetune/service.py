@@ -51,7 +51,7 @@ class FinetuneService:
 
     async def start(self) -> None:
         """Takes up the jobs that an earlier process left."""
-        await self._runner.open(self._queue.add)
+        await self._runner.open(self._queue.add_changed)
         self._jobs = {job.id: job for job in await self._store.load()}
         self._outputs = {
             self._sources.resolve_output(job.spec.output_uri): job.id
@@ -114,9 +114,7 @@ class FinetuneService:
         return known
 
     async def _add(self, job_id: str, request_id: str, spec: FinetuneSpec, traceparent: str) -> FinetuneJob:
-        base_source = self._sources.resolve_base(spec.base_model)
-        self._sources.check_dataset(spec.dataset_uri)
-        output = self._sources.resolve_output(spec.output_uri)
+        base_source, output = await asyncio.to_thread(self._look_up, spec)
         self._require_free(output, spec)
         # Taken before the job is written down, for no other request may take it meanwhile.
         self._outputs[output] = job_id
@@ -129,8 +127,13 @@ class FinetuneService:
             raise
         self._show(job)
         log.info("job created", extra={"job": job.name, "kind": spec.kind.name})
-        self._queue.add(job_id)
+        self._queue.add_due([job_id])
         return job
+
+    def _look_up(self, spec: FinetuneSpec) -> tuple[str, str]:
+        """What the base model's name stands for, and the one name of the output; both may ask a far store."""
+        self._sources.check_dataset(spec.dataset_uri)
+        return self._sources.resolve_base(spec.base_model), self._sources.resolve_output(spec.output_uri)
 
     def get(self, name: str) -> FinetuneJob:
         """One job.
@@ -217,7 +220,7 @@ class FinetuneService:
             jobs = [job for job in self._jobs.values() if not job.state.ended or self._is_old(job)]
             # Those that may be running first: they hold the places that the others wait for.
             jobs.sort(key=lambda job: (job.state is JobState.PENDING and job.attempts == 0, job.create_time, job.id))
-            self._queue.add_all(job.id for job in jobs)
+            self._queue.add_due(job.id for job in jobs)
             await asyncio.sleep(self._limits.poll_seconds)
 
     async def _work(self) -> None:
@@ -251,7 +254,7 @@ class FinetuneService:
         written = await self._store.read(job_id)
         if written is not None:
             self._show(written)
-            self._queue.add(job_id)
+            self._queue.add_changed(job_id)
             return
         log.warning("job deleted by somebody else", extra={"job": f"jobs/{job_id}"})
         self._drop(job_id)

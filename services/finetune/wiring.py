@@ -12,7 +12,9 @@ from ilf.finetune.v1 import finetune_service_pb2_grpc as pb_grpc
 
 from ilf_common.artifacts import ArtifactStore
 from ilf_common.rpc.server import serve
+from ilf_common.telemetry import REGISTRY
 from services.finetune.adapters.artifact_sources import ArtifactSources
+from services.finetune.adapters.job_metrics import JobMetrics
 from services.finetune.ports import JobRunner, JobStore, Limits
 from services.finetune.service import FinetuneService
 from services.finetune.servicer import FinetuneServicer
@@ -108,6 +110,7 @@ def _runtime(settings: FinetuneSettings) -> Runtime:
 async def run(settings: FinetuneSettings, *, ready: Callable[[int], None] | None = None) -> None:
     """Serves until the process is told to stop; trainers go on and are found again by the next process."""
     finetune = build(settings)
+    REGISTRY.register(JobMetrics(finetune.service.list))
     await serve(
         COMPONENT,
         settings.server,

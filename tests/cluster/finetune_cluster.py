@@ -104,15 +104,15 @@ class Place:
         output = output or f"out/{uuid.uuid4()}"
         return FinetuneSpec(FinetuneKind.SFT, "base", "data/rows.jsonl", output, template=template, placement=script)
 
-    def step(self, job: FinetuneJob, step: int, of: int = 10) -> None:
+    def step(self, job_id: str, step: int, of: int = 10) -> None:
         """What the trainer writes as it goes."""
-        folder = self.store.local_path(f"finetune/{job.id}")
+        folder = self.store.local_path(f"finetune/{job_id}")
         folder.mkdir(parents=True, exist_ok=True)
         write_progress(folder, Progress(step, of, loss=1 / step, tokens_per_second=9.0, last_step_time=time.time()))
 
-    def finish(self, job: FinetuneJob, result: TrainerResult) -> None:
+    def finish(self, job_id: str, result: TrainerResult) -> None:
         """What the trainer writes at its end."""
-        folder = self.store.local_path(f"finetune/{job.id}")
+        folder = self.store.local_path(f"finetune/{job_id}")
         folder.mkdir(parents=True, exist_ok=True)
         write_result(folder, result)
 

@@ -48,10 +48,10 @@ async def test_progress_and_the_end_are_seen_as_they_happen(place: Place) -> Non
     async with controller(place.settings({"short": "sleep 6"})) as service:
         job = await service.create("r1", place.spec("short"))
         await until(service, job, is_running)
-        place.step(job, 3)
+        place.step(job.id, 3)
         seen = await until(service, job, lambda job: job.progress.step == 3)
         assert (seen.progress.max_steps, seen.progress.tokens_per_second) == (10, 9.0)
-        place.finish(job, TrainerResult(checkpoint_digest="d1"))
+        place.finish(job.id, TrainerResult(checkpoint_digest="d1"))
         done = await until(service, job, has_ended)
         assert (done.state, done.checkpoint_digest, done.attempts) == (JobState.SUCCEEDED, "d1", 1)
     pod = place.find("pods", job)[0]["spec"]
@@ -196,14 +196,14 @@ async def test_the_next_process_goes_on_where_the_last_one_died(place: Place) ->
     async with controller(settings) as first:
         job = await first.create("r1", spec)
         await until(first, job, is_running)
-        place.step(job, 2)
+        place.step(job.id, 2)
         await until(first, job, lambda job: job.progress.step == 2)
-    place.step(job, 4)
+    place.step(job.id, 4)
     async with controller(settings) as second:
         assert (await second.create("r1", spec)).id == job.id
         seen = await until(second, job, lambda job: job.progress.step == 4)
         assert (seen.state, seen.attempts) == (JobState.RUNNING, 1)
-        place.finish(job, TrainerResult(checkpoint_digest="d1"))
+        place.finish(job.id, TrainerResult(checkpoint_digest="d1"))
         await until(second, job, has_ended)
     # An end that nobody saw.
     async with controller(settings) as third:
@@ -216,7 +216,7 @@ async def test_a_job_whose_end_nobody_saw_is_not_started_again(place: Place) -> 
     async with controller(settings) as first:
         job = await first.create("r1", place.spec("short"))
         await until(first, job, is_running)
-    place.finish(job, TrainerResult(reason=FailureReason.NAN_LOSS, message="The loss of step 3 is nan."))
+    place.finish(job.id, TrainerResult(reason=FailureReason.NAN_LOSS, message="The loss of step 3 is nan."))
     await eventually(lambda: not place.find("jobs"))
     async with controller(settings) as second:
         failed = await until(second, job, has_ended)
@@ -240,7 +240,7 @@ async def test_two_processes_at_once_never_undo_each_other(place: Place) -> None
 async def test_what_is_finished_goes_away_after_its_time(place: Place) -> None:
     async with controller(place.settings({"short": "true"}, ttl_seconds=1, keep_seconds=8)) as service:
         job = await service.create("r1", place.spec("short"))
-        place.finish(job, TrainerResult(checkpoint_digest="d1"))
+        place.finish(job.id, TrainerResult(checkpoint_digest="d1"))
         await until(service, job, has_ended)
         await eventually(lambda: not place.find("jobs") and not place.find("pods"))
         assert service.get(job.name).checkpoint_digest == "d1"
@@ -262,7 +262,7 @@ async def test_several_nodes_find_the_first_one_by_its_name(place: Place, kind: 
         job = await service.create("r1", place.spec("meet"))
         await until(service, job, is_running)
         assert len(place.find("pods", job)) == 2
-        place.finish(job, TrainerResult(checkpoint_digest="d1"))
+        place.finish(job.id, TrainerResult(checkpoint_digest="d1"))
         done = await until(service, job, has_ended)
         assert (done.state, done.attempts) == (JobState.SUCCEEDED, 1)
         other = await service.create("r2", place.spec("meet"))

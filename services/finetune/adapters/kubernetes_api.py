@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,17 @@ from typing import Any
 
 import aiohttp
 from kubernetes.aio import client, config
+from prometheus_client import Counter
 
 from ilf_common.errors import FailedPreconditionError, UnavailableError
+from ilf_common.telemetry import REGISTRY
 
 Object = Mapping[str, Any]
+_REQUESTS = Counter("ilf_finetune_kubernetes_requests", "Sent to the API server.", ("verb", "kind"), registry=REGISTRY)
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _REQUEST_SECONDS = 30.0
+# A watch whose connection has died in silence is noticed so long after its time.
+_GRACE_SECONDS = 15.0
 _PAGE = 500
 
 
@@ -75,7 +79,6 @@ class Cluster:
     def __init__(self, namespace: str = "", kubeconfig: Path | None = None) -> None:
         self.namespace = namespace
         self._kubeconfig = kubeconfig
-        self.requests: Counter[str] = Counter()
         self._client: client.ApiClient | None = None
         self._opening = asyncio.Lock()
 
@@ -88,7 +91,7 @@ class Cluster:
     async def versions(self, group: str) -> Sequence[str]:
         """The versions of an API group that are served, the preferred one first; none where the group is not there."""
         try:
-            answer = await self._call("GET", f"/apis/{group}", doing=f"look for {group}")
+            answer = await self._call("GET", f"/apis/{group}", doing="look for API groups")
         except RefusedError as error:
             if error.status == 404:
                 return ()
@@ -155,7 +158,7 @@ class Cluster:
                 raise
 
     async def watch(
-        self, kind: Collection, version: str, labels: str = "", fields: str = "", *, seconds: int = 300
+        self, kind: Collection, version: str, labels: str = "", fields: str = "", *, seconds: int = 60
     ) -> AsyncIterator[Object]:
         """Events after a version, with bookmarks, until the server ends the stream."""
         await self._open()
@@ -165,7 +168,7 @@ class Cluster:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(seconds),
         }
-        timeout = aiohttp.ClientTimeout(sock_connect=_REQUEST_SECONDS, sock_read=seconds + _REQUEST_SECONDS)
+        timeout = aiohttp.ClientTimeout(sock_connect=_REQUEST_SECONDS, sock_read=seconds + _GRACE_SECONDS)
         response = await self._send("GET", kind.path(self.namespace), query, None, timeout, f"watch {kind.plural}")
         async with response:
             await _require_success(response, f"watch {kind.plural}")
@@ -203,7 +206,8 @@ class Cluster:
         doing: str,
     ) -> aiohttp.ClientResponse:
         assert self._client is not None
-        self.requests[f"{method} {doing.split('/')[0]}"] += 1
+        verb, kind = doing.split("/")[0].split(" ", 1)
+        _REQUESTS.labels(verb, kind).inc()
         request = await self._client.param_serialize(
             method,
             path,

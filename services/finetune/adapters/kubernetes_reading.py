@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from services.finetune.adapters.kubernetes_api import Object
 from services.finetune.adapters.kubernetes_manifests import CONTAINER, EARLIER_ATTEMPTS, QUEUE_LABEL
 from services.finetune.models import FinetuneJob, JobFailure
 from services.finetune.ports import Observation, RunnerPhase
-from services.finetune.trainer.outcome import FailureReason
+from services.finetune.trainer.outcome import EXIT_PEER_LOST, FailureReason
 
 _FAILURES = "batch.kubernetes.io/job-index-failure-count"
+_INDEX = "batch.kubernetes.io/job-completion-index"
 _WAITING = {
     "ErrImagePull": "IMAGE_PULL",
     "ImagePullBackOff": "IMAGE_PULL",
@@ -58,10 +60,8 @@ def observe(job: FinetuneJob, seen: JobObjects) -> Observation:
     if ended is not None:
         failure = failure_of(seen, attempts) if ended["type"] == "Failed" else None
         return Observation(RunnerPhase.ENDED, attempts, failure=failure)
-    started = [_started(pod) for pod in seen.pods if _phase(pod) == "Running"]
-    since = max((time for time in started if time is not None), default=None)
-    goes = "deletionTimestamp" in seen.top["metadata"]
-    if since is not None and not goes and not _waits(seen):
+    since = _since(seen.pods)
+    if since is not None and _works(seen):
         return Observation(RunnerPhase.RUNNING, attempts, since=since)
     reason, message = waiting_for(seen)
     return Observation(RunnerPhase.WAITING, attempts, reason=reason, message=message[:_MAX_MESSAGE])
@@ -125,10 +125,31 @@ def _attempts(job: FinetuneJob, seen: JobObjects) -> int:
     return earlier + 1 + max(int(pod["metadata"].get("annotations", {}).get(_FAILURES, "0")) for pod in started)
 
 
-def _waits(seen: JobObjects) -> bool:
-    """Whether a part of the group is not there: then the others do nothing but wait for it."""
-    live = [pod for pod in seen.pods if _phase(pod) in ("Pending", "Running")]
-    return any(_phase(pod) == "Pending" for pod in live)
+def _since(pods: Sequence[Object]) -> float | None:
+    """When the group was last whole: pods that came back from a lost peer go on waiting where they left off.
+
+    Without that, a group whose pods never meet would seem to begin anew for ever, and never to stall.
+    """
+    nodes: dict[str, list[Object]] = {}
+    for pod in sorted(pods, key=lambda pod: _started(pod) or 0.0, reverse=True):
+        if _started(pod) is not None:
+            nodes.setdefault(pod["metadata"].get("annotations", {}).get(_INDEX, "0"), []).append(pod)
+    begins = []
+    for newest, *earlier in nodes.values():
+        lost = [*takewhile(lambda pod: (_end(pod) or {}).get("exitCode") == EXIT_PEER_LOST, earlier)]
+        begins.append(_started(lost[-1] if lost else newest) or 0.0)
+    return max(begins, default=None)
+
+
+def _works(seen: JobObjects) -> bool:
+    """Whether the trainer is at work, or has ended and the Job is about to say how."""
+    if seen.top is None or "deletionTimestamp" in seen.top["metadata"]:
+        return False
+    if _condition(seen.job, "SuccessCriteriaMet") or _condition(seen.job, "FailureTarget"):
+        return True
+    phases = {_phase(pod) for pod in seen.pods}
+    # Where a part of a group is not there, the others do nothing but wait for it.
+    return bool(phases & {"Running", "Succeeded"}) and "Pending" not in phases
 
 
 def _queued(seen: JobObjects) -> str:

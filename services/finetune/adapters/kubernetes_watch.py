@@ -75,8 +75,13 @@ class Watched:
                     log.warning("watch interrupted: %s", error.message, extra={"kind": self._kind.plural})
                 if getattr(error, "status", None) == 410:
                     self._version = ""
-                # Many watches must not come back in step.
-                await asyncio.sleep(min(_LONGEST_PAUSE, 0.2 * 2**failures) * random.uniform(0.5, 1.0))
+                await _pause(failures)
+            except Exception:
+                # Whatever it was, a list puts it right; a watch that ended for good would leave the service blind.
+                failures += 1
+                log.exception("watch broken", extra={"kind": self._kind.plural})
+                self._version = ""
+                await _pause(failures)
 
     async def _list(self) -> None:
         items, version = await self._cluster.list(self._kind, self._labels, self._fields)
@@ -123,6 +128,11 @@ class Watched:
     def _is_behind(self, version: str) -> bool:
         """Whether the watch has not come to a version yet; it knows better from there on."""
         return not self._version.isdigit() or not version.isdigit() or int(self._version) < int(version)
+
+
+async def _pause(failures: int) -> None:
+    """Many watches must not come back in step."""
+    await asyncio.sleep(min(_LONGEST_PAUSE, 0.2 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0))
 
 
 def job_id_in(found: Object) -> str | None:

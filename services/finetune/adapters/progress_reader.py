@@ -48,7 +48,8 @@ class ProgressReader:
         async with places:
             try:
                 progress = await asyncio.to_thread(self._folders.progress, job_id)
-            except OSError as error:
+            except Exception as error:
+                # The store is away for a while, or one file is odd: the others are read all the same.
                 log.warning("progress not read: %s", type(error).__name__, extra={"job": f"jobs/{job_id}"})
                 return
         if progress is not None and job_id in self._known and progress != self._known[job_id]:

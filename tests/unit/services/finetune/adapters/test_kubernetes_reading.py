@@ -143,3 +143,25 @@ def test_a_complete_job_has_ended_well() -> None:
     done = pod("Succeeded", terminated={"exitCode": 0, "startedAt": AT, "finishedAt": AT})
     seen = observe(JOB, objects(top(true("SuccessCriteriaMet"), true("Complete")), done))
     assert (seen.phase, seen.failure, seen.attempts) == (RunnerPhase.ENDED, None, 1)
+
+
+@pytest.mark.parametrize("ending", ["SuccessCriteriaMet", "FailureTarget"])
+def test_a_job_that_is_about_to_end_does_not_wait_again(ending: str) -> None:
+    assert observe(JOB, objects(top(true(ending)), ended(10, "BAD_DATA: x"))).phase is RunnerPhase.RUNNING
+    done = pod("Succeeded", terminated={"exitCode": 0, "startedAt": AT, "finishedAt": AT})
+    assert observe(JOB, objects(top(), done)).phase is RunnerPhase.RUNNING
+
+
+def test_a_group_whose_pods_never_meet_does_not_begin_anew_for_ever() -> None:
+    def attempt(index: int, minute: int, code: int | None) -> dict[str, Any]:
+        at = f"2026-01-01T00:{minute:02}:00Z"
+        state = {"startedAt": at} | ({"exitCode": code, "finishedAt": at} if code is not None else {})
+        found = pod("Running", running=state) if code is None else pod("Failed", terminated=state)
+        found["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] = str(index)
+        return found
+
+    alone = [attempt(0, 0, 76), attempt(0, 10, 76), attempt(0, 20, None), attempt(1, 1, 76), attempt(1, 21, None)]
+    assert observe(JOB, objects(top(), *alone)).since == 1767225600.0 + 60
+    # A peer that was evicted and has come back makes the group whole again.
+    evicted = [attempt(0, 0, 76), attempt(0, 20, None), attempt(1, 1, 75), attempt(1, 21, None)]
+    assert observe(JOB, objects(top(), *evicted)).since == 1767225600.0 + 21 * 60
