@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-crash lint format proto lock lock-images images bench clean
+.PHONY: help setup demo test test-fast test-crash lint chart-test chart-schema format proto lock lock-images images bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -26,11 +26,11 @@ demo: setup ## Word removal: two ILF iterations and the controls through all fiv
 	$(BIN)/ilf demo
 
 test: setup ## All tests: the quick ones side by side, then real engines, training and crashes
-	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not crash and not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not crash and not slow and not cluster"
 	$(BIN)/pytest -m "(engine or crash) and not slow"
 
 test-fast: setup ## The quick tests only
-	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not crash and not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not crash and not slow and not cluster"
 
 test-crash: setup ## The whole crash matrix
 	$(BIN)/pytest -m "crash or slow"
@@ -43,6 +43,20 @@ lint: setup ## ruff, mypy, import contracts, protos
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python protos/generate.py --image $(IMAGE)
 	cd protos && ../$(BIN)/buf lint ../$(IMAGE)
+
+HELM ?= helm
+CHART := charts/ilf
+KUBE_VERSION := 1.34.0
+
+chart-test: setup ## Lint the chart, run its unit tests, check its schema (helm with the plugin helm-unittest)
+	for values in $(CHART)/ci/*.yaml; do \
+		$(HELM) lint $(CHART) --strict --quiet --kube-version $(KUBE_VERSION) --values $$values || exit 1; done
+	$(HELM) unittest $(CHART)
+	$(BIN)/python -m charts.ilf.values_schema --check
+	$(BIN)/pytest -q tests/cluster/test_chart.py tests/cluster/test_chart_settings.py
+
+chart-schema: setup ## Write the chart's values.schema.json anew, after a change of a service's settings
+	$(BIN)/python -m charts.ilf.values_schema
 
 format: setup ## Format the code and sort imports
 	$(BIN)/ruff format .

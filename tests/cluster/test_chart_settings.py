@@ -62,7 +62,7 @@ def test_what_values_say_arrives(tmp_path: Path) -> None:
     assert orchestrator.scaler.tls_client_ca_file and orchestrator.scaler.token_file is None
     assert settings(objects, "refinement-worker", tmp_path).engine.tensor_parallel_size == 2
     front = settings(objects, "refinement-front", tmp_path)
-    assert front.workers.address == "ilf-refinement-workers:50051"
+    assert front.workers.address == "ilf-refinement-workers.default.svc.cluster.local:50051"
     assert front.workers.token_file == front.server.token_file == Path("/etc/ilf/token/token")
     kubernetes = settings(objects, "finetune", tmp_path).kubernetes
     assert (kubernetes.nodes, kubernetes.gpus, kubernetes.queue) == (2, 4, "ilf-training")

@@ -21,6 +21,7 @@ from ilf_client.models.specs import (
     RefineStage,
     RunSpec,
 )
+from ilf_common.templates import PromptTemplate
 
 MODEL = os.environ["CHECK_MODEL"]
 SECONDS = float(os.environ["CHECK_SECONDS"])
@@ -77,7 +78,7 @@ def _run(client: Client) -> int:
     spec = RunSpec(
         dataset=DatasetSpec(train_uri=dataset.uri),
         policy=MODEL,
-        generate=GenerateStage(source=OutputSource.COLUMN),
+        generate=GenerateStage(source=OutputSource.COLUMN, template=PromptTemplate("check", "{context}")),
         feedback=FeedbackStage(source=FeedbackSource.COLUMN),
         refine=RefineStage(refiner=MODEL),
         evaluate=EvaluateStage(disabled=True),

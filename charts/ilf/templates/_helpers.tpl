@@ -22,7 +22,7 @@
 
 {{/* (root, component) */}}
 {{- define "ilf.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "ilf.name" .root }}
+app.kubernetes.io/name: ilf
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
@@ -30,7 +30,7 @@ app.kubernetes.io/component: {{ .component }}
 {{/* (root, component); component "" for what all share */}}
 {{- define "ilf.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
-app.kubernetes.io/name: {{ include "ilf.name" .root }}
+app.kubernetes.io/name: ilf
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}

@@ -96,7 +96,7 @@ data:
 {{ include "ilf.settings.common" (dict "root" .root "stage" .stage "drain" $values.drainSeconds) }}
 {{ include "ilf.settings.store" .root }}
 workers:
-  {{- $address := printf "%s-%s-workers:%v" (include "ilf.fullname" .root) .stage (get $ports .stage).grpc }}
+  {{- $address := printf "%s-%s-workers.%s.svc.%s:%v" (include "ilf.fullname" .root) .stage .root.Release.Namespace .root.Values.clusterDomain (get $ports .stage).grpc }}
   {{- include "ilf.settings.channel" (dict "root" .root "address" $address) | nindent 2 }}
 {{- end -}}
 
