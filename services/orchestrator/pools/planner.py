@@ -36,13 +36,17 @@ class PoolState:
 
     def rows_per_second(self, rows: float) -> float:
         """What the replicas that are there work off, or those that so many rows would get."""
-        ready = self.front.ready_workers if self.front else 0
-        return (ready or max(1, self.replicas_for(rows))) * self.speed.items_per_second
+        return (self.ready_workers or max(1, self.replicas_for(rows))) * self.speed.items_per_second
+
+    @property
+    def ready_workers(self) -> int:
+        """Replicas that take calls, as far as is known."""
+        return self.front.ready_workers if self.front else 0
 
     @property
     def seconds_to_wake(self) -> float:
         """Until the first replica takes calls."""
-        if self.front is not None and self.front.ready_workers:
+        if self.ready_workers:
             return 0.0
         return max(0.0, self.speed.start_seconds - self.waking_seconds)
 
@@ -63,11 +67,13 @@ class Need:
         replicas: Within the pool's limits.
         rows: Rows of runs that are not with the service yet.
         why: For people.
+        yields: The pool does without replicas that it could use, so that another one gets its first.
     """
 
     replicas: int
     rows: int
     why: str
+    yields: bool = False
 
 
 def needs(pools: Mapping[str, PoolState], journeys: Sequence[Journey]) -> dict[str, Need]:
@@ -76,7 +82,35 @@ def needs(pools: Mapping[str, PoolState], journeys: Sequence[Journey]) -> dict[s
     for one in journeys:
         for name, demand in _demands(pools, one).items():
             demands[name].append(demand)
-    return {name: _need(state, demands[name]) for name, state in pools.items()}
+    found = {name: _need(state, demands[name]) for name, state in pools.items()}
+    return {name: _first_ones_first(pools, found, name) for name in pools}
+
+
+_PATIENCE = 2.0
+"""A pool that takes so many times its start-up time to wake does not find a GPU."""
+
+
+def _first_ones_first(pools: Mapping[str, PoolState], found: Mapping[str, Need], name: str) -> Need:
+    """A pool's need, held back while another pool that shares GPUs with it is needed and has no replica at all.
+
+    It asks for no further replica then, and gives back all but one when the other one does not find a GPU: stages that
+    work at the same time would else wait for each other for ever.
+    """
+    state, need = pools[name], found[name]
+    if not state.rules.hand_over or need.replicas <= 1:
+        return need
+    asleep = [
+        other
+        for one, other in pools.items()
+        if one != name and other.rules.hand_over and found[one].replicas and other.front and not other.ready_workers
+    ]
+    if not asleep:
+        return need
+    starved = any(other.waking_seconds > _PATIENCE * other.speed.start_seconds for other in asleep)
+    most = max(state.rules.min_replicas, 1, 0 if starved else state.ready_workers)
+    if need.replicas <= most:
+        return need
+    return replace(need, replicas=most, why=f"{asleep[0].rules.name} has none yet; {need.why}", yields=True)
 
 
 def _demands(pools: Mapping[str, PoolState], journey: Journey) -> dict[str, _Demand]:
@@ -161,14 +195,14 @@ def _soon(demand: _Demand) -> str:
 def decide(rules: PoolRules, before: Decision | None, need: Need, now: datetime, *, trains: str = "") -> Decision:
     """How many replicas a pool is to have.
 
-    More at once; fewer once they have not been needed for the idle time, or at once when a run waits for GPUs that the
-    pool shares with training: `trains` names that run.
+    More at once; fewer once they have not been needed for the idle time, or at once when the pool yields to another
+    one, or a run waits for GPUs that the pool shares with training: `trains` names that run.
     """
     if before is None or need.replicas > before.want:
         return Decision(need.replicas, need.why, now, now)
     why = f"run {trains} is to train: {need.why}" if trains else need.why
     if need.replicas == before.want:
         return replace(before, why=why, needed=now)
-    if not trains and (now - before.needed).total_seconds() < rules.idle_seconds:
+    if not trains and not need.yields and (now - before.needed).total_seconds() < rules.idle_seconds:
         return replace(before, why=f"kept for {rules.idle_seconds:g} s though {need.replicas} would do: {why}")
     return Decision(need.replicas, why, now, now)

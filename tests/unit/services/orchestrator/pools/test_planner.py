@@ -114,6 +114,29 @@ def test_a_pool_that_shares_its_gpus_is_not_woken_before_training_ends_and_anoth
     assert needed([soon], state(replace(RULES, hand_over=False)))["refinement"] == 1
 
 
+def test_no_pool_grows_while_another_one_that_shares_its_gpus_is_needed_and_has_none() -> None:
+    waiting = [run(leg("refine", ("refinement", 1000), ("ranking", 1030)))]
+    asleep, awake = state(RANKING), state(RANKING, ready_workers=1)
+    assert needed(waiting, state(ready_workers=3), asleep)["refinement"] == 3
+    assert needed(waiting, state(ready_workers=3), awake)["refinement"] == 8
+    assert needed([run(leg("generate", ("refinement", 1000)))], state(), asleep)["refinement"] == 8
+    apart = state(replace(RANKING, hand_over=False))
+    assert needed(waiting, state(ready_workers=3), apart)["refinement"] == 8
+
+
+def test_a_pool_gives_back_all_but_one_for_another_one_that_finds_no_gpu() -> None:
+    waiting = [run(leg("refine", ("refinement", 1000), ("ranking", 1030)))]
+    starved = replace(state(RANKING, start=20.0), waking_seconds=41.0)
+    assert needed(waiting, state(ready_workers=3), starved)["refinement"] == 1
+    floor = state(replace(RULES, min_replicas=2), ready_workers=3)
+    assert needed(waiting, floor, starved)["refinement"] == 2
+
+
+def test_what_a_pool_yields_it_gives_at_once() -> None:
+    before = decide(RULES, None, need(3), NOW)
+    assert decide(RULES, before, replace(need(1), yields=True), NOW).want == 1
+
+
 def need(replicas: int) -> Need:
     return Need(replicas, 0, "why")
 
