@@ -36,14 +36,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         component: Name of the program; domain of its errors.
         token: File with the token that calls must carry, None where everyone may call.
         started: Whether the service has started; before that its calls are answered UNAVAILABLE.
+        access_level: Level of the access log's lines; those of health calls are always DEBUG.
     """
 
     def __init__(
-        self, component: str, *, token: WatchedFile | None = None, started: Callable[[], bool] = lambda: True
+        self,
+        component: str,
+        *,
+        token: WatchedFile | None = None,
+        started: Callable[[], bool] = lambda: True,
+        access_level: int = logging.INFO,
     ) -> None:
         self._component = component
         self._token = token
         self._started = started
+        self._access_level = access_level
 
     async def intercept_service(
         self,
@@ -96,7 +103,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             deadline=_deadline(context),
         )
         enter_call(call)
-        with telemetry.traced(call, metadata), telemetry.measured(call), _access_line(call):
+        level = logging.DEBUG if service == HEALTH_SERVICE else self._access_level
+        with telemetry.traced(call, metadata), telemetry.measured(call), _access_line(call, level):
             async with _errors_as_status(call, context):
                 self._admit(service, metadata)
                 yield
@@ -146,11 +154,10 @@ def _check_token(expected: bytes, authorization: str) -> None:
 
 
 @contextlib.contextmanager
-def _access_line(call: CallContext) -> Iterator[None]:
+def _access_line(call: CallContext, level: int) -> Iterator[None]:
     try:
         yield
     finally:
-        level = logging.DEBUG if call.service == HEALTH_SERVICE else logging.INFO
         duration = round((time.perf_counter() - call.started) * 1000, 2)
         access_log.log(level, "call", extra={"code": call.code, "duration_ms": duration})
 

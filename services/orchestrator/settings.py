@@ -75,6 +75,7 @@ class OrchestratorSettings(SettingsBase):
         state_dir: Folder for the lock and, by default, the database.
         database_url: SQLAlchemy URL; None means a SQLite file in `state_dir`. PostgreSQL:
             `postgresql://user@host/name`.
+        database_seconds: How long a start waits for a PostgreSQL server that is not there yet.
         executor_id: Name of this instance; workflows are continued by the instance that began them.
         refinement, ranking, finetune: How these services are reached.
         plugin: How users' programs are reached; their addresses come with each run.
@@ -89,6 +90,7 @@ class OrchestratorSettings(SettingsBase):
     store: StoreSettings = StoreSettings()
     state_dir: Path = Path(".ilf/orchestrator")
     database_url: str | None = None
+    database_seconds: float = Field(default=240.0, ge=0)
     executor_id: str = Field(default="orchestrator", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     refinement: ChannelSettings = ChannelSettings(address="127.0.0.1:50051")
     ranking: ChannelSettings = ChannelSettings(address="127.0.0.1:50052")

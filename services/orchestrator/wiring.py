@@ -18,7 +18,7 @@ from ilf_common.rpc.client import open_channel
 from ilf_common.rpc.server import serve
 from ilf_common.telemetry import REGISTRY
 from services.orchestrator.adapters.clock import SystemClock
-from services.orchestrator.adapters.database import in_thread, open_database
+from services.orchestrator.adapters.database import in_thread, open_database, prepare_database
 from services.orchestrator.adapters.datasets import DatasetSource
 from services.orchestrator.adapters.dbos_workflows import DbosWorkflows
 from services.orchestrator.adapters.fence import Fence
@@ -59,6 +59,7 @@ class Orchestrator:
         Path(settings.state_dir).mkdir(parents=True, exist_ok=True)
         url = settings.resolved_database_url
         self._engine: sa.Engine = open_database(url)
+        self._database_seconds = settings.database_seconds
         self._fence = Fence(settings.state_dir, self._engine)
         self._channels = [open_channel(peer) for peer in (settings.refinement, settings.ranking, settings.finetune)]
         refinement, ranking, finetune = self._channels
@@ -102,11 +103,13 @@ class Orchestrator:
         return [SERVICE_NAME, DATA_SERVICE_NAME]
 
     async def start(self) -> None:
-        """Takes the fence and takes up what was running before.
+        """Waits for the database, takes the fence and takes up what was running before.
 
         Raises:
-            FailedPreconditionError: EXECUTOR_TAKEN.
+            FailedPreconditionError: EXECUTOR_TAKEN, or DATABASE_REFUSED.
+            UnavailableError: DATABASE_UNAVAILABLE.
         """
+        await prepare_database(self._engine, self._database_seconds)
         self._fence.take()
         self._workflows.launch()
         await self._runs.take_up()

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ilf_common.errors import UnavailableError
+from ilf_common.errors import FailedPreconditionError, UnavailableError
+
+log = logging.getLogger("ilf.orchestrator")
 
 ResultT = TypeVar("ResultT")
+
+_NOT_YET = ("starting up", "shutting down", "in recovery", "not yet accepting")
+"""What a PostgreSQL server says that soon takes connections; its code for it does not reach the driver's errors."""
 
 METADATA = sa.MetaData()
 
@@ -70,7 +77,7 @@ async def in_thread(function: Callable[..., ResultT], *arguments: object) -> Res
 
 
 def open_database(url: str) -> sa.Engine:
-    """An engine with the tables in place.
+    """An engine; it connects when it is first used.
 
     Args:
         url: `sqlite:///path` or `postgresql+psycopg://…`.
@@ -78,8 +85,55 @@ def open_database(url: str) -> sa.Engine:
     engine = sa.create_engine(url, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _tune_sqlite)
-    METADATA.create_all(engine)
     return engine
+
+
+async def prepare_database(engine: sa.Engine, seconds: float, *, pause: float = 1.0) -> None:
+    """Puts the tables in place, after a wait for a PostgreSQL server that starts later than this process.
+
+    Args:
+        engine: From `open_database`.
+        seconds: How long to wait at most.
+        pause: Between two attempts.
+
+    Raises:
+        UnavailableError: DATABASE_UNAVAILABLE; it was not there in time.
+        FailedPreconditionError: DATABASE_REFUSED; it is there, but not with this user, password or name.
+    """
+    began, told = time.monotonic(), ""
+    while (fault := await asyncio.to_thread(_make_tables, engine)) is not None:
+        waited = time.monotonic() - began
+        if not _may_come(engine, fault):
+            raise FailedPreconditionError(
+                f"The database refuses: {fault}. Mend database_url, or what it names.", reason="DATABASE_REFUSED"
+            )
+        if waited >= seconds:
+            raise UnavailableError(
+                f"The database is not there after {waited:.0f} s (database_seconds): {fault}. Start it, or mend "
+                "database_url.",
+                reason="DATABASE_UNAVAILABLE",
+            )
+        if fault != told:
+            log.warning("waiting for the database: %s", fault)
+            told = fault
+        await asyncio.sleep(pause)
+    if told:
+        log.info("the database is there, after %.0f s", time.monotonic() - began)
+
+
+def _make_tables(engine: sa.Engine) -> str | None:
+    """The driver's words where it cannot connect."""
+    try:
+        METADATA.create_all(engine)
+    except sa.exc.OperationalError as error:
+        return " ".join(str(error.orig).split())
+    return None
+
+
+def _may_come(engine: sa.Engine, fault: str) -> bool:
+    """Whether time may mend it: nobody answers there, or a server that says itself that it is not ready."""
+    is_refusal = "FATAL" in fault and not any(words in fault for words in _NOT_YET)
+    return engine.dialect.name == "postgresql" and not is_refusal
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import grpc
 from ilf.keda.externalscaler_pb2_grpc import ExternalScalerServicer, add_ExternalScalerServicer_to_server
 
@@ -24,7 +26,8 @@ class ScalerServer:
         Raises:
             FailedPreconditionError: As `ilf_common.rpc.server.bind`.
         """
-        self._server = new_server(self._settings, CallInterceptor("orchestrator"))
+        # KEDA calls every few seconds for each pool: at INFO its lines would bury all others.
+        self._server = new_server(self._settings, CallInterceptor("orchestrator", access_level=logging.DEBUG))
         add_ExternalScalerServicer_to_server(self._servicer, self._server)
         port = bind(self._server, self._settings)
         await self._server.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.support import free_ports
 
 
 def _binaries() -> Path:
@@ -35,12 +36,10 @@ def _as_user(command: list[str]) -> list[str]:
 
 
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """URL of an empty server on a free port."""
+def postgresql(port: int | None = None) -> Iterator[str]:
+    """URL of an empty server, on a free port where none is given."""
     binaries = _binaries()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = port or free_ports(1)[0]
     with tempfile.TemporaryDirectory(prefix="ilf-postgresql-", dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o777)
