@@ -53,7 +53,8 @@ chart-test: setup ## Lint the chart, run its unit tests, check its schema (helm 
 		$(HELM) lint $(CHART) --strict --quiet --kube-version $(KUBE_VERSION) --values $$values || exit 1; done
 	$(HELM) unittest $(CHART)
 	$(BIN)/python -m charts.ilf.values_schema --check
-	$(BIN)/pytest -q tests/cluster/test_chart.py tests/cluster/test_chart_settings.py
+	$(BIN)/pytest -q tests/cluster/test_chart.py tests/cluster/test_chart_settings.py \
+		tests/cluster/test_monitoring.py
 
 chart-schema: setup ## Write the chart's values.schema.json anew, after a change of a service's settings
 	$(BIN)/python -m charts.ilf.values_schema

@@ -20,13 +20,18 @@ _RETRY_AFTER_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class PoolNumbers:
-    """How busy a pool is; see `ilf.pool.v1.WatchPoolResponse`."""
+    """How busy a pool is; see `ilf.pool.v1.WatchPoolResponse`.
+
+    Attributes:
+        queued_item_seconds: Seconds that items have waited, summed over items.
+    """
 
     queued_items: int
     running_items: int
     ready_workers: int
     finished_items: int
     busy_worker_seconds: float
+    queued_item_seconds: float
 
 
 class Call:
@@ -101,6 +106,7 @@ class Line:
         self._queued = 0
         self._finished = 0
         self._busy_seconds = 0.0
+        self._queued_seconds = 0.0
         self._counted_until = clock()
 
     @property
@@ -108,7 +114,12 @@ class Line:
         """The present numbers."""
         self._count_time()
         return PoolNumbers(
-            self._queued, sum(self._outstanding.values()), len(self._ready), self._finished, self._busy_seconds
+            queued_items=self._queued,
+            running_items=sum(self._outstanding.values()),
+            ready_workers=len(self._ready),
+            finished_items=self._finished,
+            busy_worker_seconds=self._busy_seconds,
+            queued_item_seconds=self._queued_seconds,
         )
 
     def outstanding(self, worker: str) -> int:
@@ -208,6 +219,7 @@ class Line:
 
     def change(self, *, queued: int = 0) -> None:
         """Counts items that began or ceased to wait, and tells."""
+        self._count_time()
         self._queued += queued
         self._on_change()
 
@@ -230,4 +242,5 @@ class Line:
     def _count_time(self) -> None:
         now = self._clock()
         self._busy_seconds += len(self._outstanding) * (now - self._counted_until)
+        self._queued_seconds += self._queued * (now - self._counted_until)
         self._counted_until = now

@@ -99,6 +99,12 @@ class PoolMetrics(Collector):
                 "Seconds in which a worker had items, summed over workers.",
                 numbers.busy_worker_seconds,
             ),
+            (
+                CounterMetricFamily,
+                "ilf_front_queued_item_seconds",
+                "Seconds that items have waited for a worker, summed over items.",
+                numbers.queued_item_seconds,
+            ),
         ):
             family: Any = kind(name, text, labels=("pool",))
             family.add_metric((self._pool,), value)

@@ -67,6 +67,10 @@ class Metrics(Protocol):
         """Counts items by how they ended; comparisons have the ranker `compare`."""
         ...
 
+    def judges_chose(self, same: int, other: int) -> None:
+        """Counts judges whose highest candidate is the ensemble's, and those with another one."""
+        ...
+
     def queued(self, items: int) -> None:
         """Shows the items at work or waiting."""
         ...

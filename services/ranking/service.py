@@ -225,7 +225,10 @@ class RankingService:
         self, items: Sequence[RankItem], judges: Sequence[Judge], timeout: float | None
     ) -> list[ItemOutcome[Ranking]]:
         outcomes = await self._ensemble.rank(items, judges, timeout)
-        return [_map_value(one, RankerName.INSTRUCT_RM) for one in _in_order(items, outcomes)]
+        ranked = [_map_value(one, RankerName.INSTRUCT_RM) for one in _in_order(items, outcomes)]
+        same = [is_same for one in ranked if one.value is not None for is_same in agreement(one.value)]
+        self._metrics.judges_chose(sum(same), len(same) - sum(same))
+        return ranked
 
     async def _embedded(self, items: Sequence[RankItem], timeout: float | None) -> list[ItemOutcome[Ranking]]:
         assert self._embedder is not None
@@ -261,6 +264,14 @@ class RankingService:
 def choose(scores: Sequence[float]) -> int:
     """Index of the highest score; the first of equals."""
     return max(range(len(scores)), key=lambda index: (scores[index], -index))
+
+
+def agreement(ranking: Ranking) -> list[bool]:
+    """Whether each judge puts the candidate first that the ensemble chose; empty where there is nothing to choose."""
+    if len(ranking.scores) < 2:
+        return []
+    by_judge = zip(*(score.judge_scores for score in ranking.scores), strict=True)
+    return [choose([score.score for score in scores]) == ranking.chosen_index for scores in by_judge]
 
 
 async def _controlled(name: RankerName, items: Sequence[RankItem], seed: int) -> list[ItemOutcome[Ranking]]:

@@ -47,3 +47,4 @@ async def test_prometheus_reads_the_same_numbers(tmp_path: Path) -> None:
         assert 'ilf_front_ready_workers{pool="refinement"} 1.0' in page
         assert 'ilf_front_queued_items{pool="refinement"} 0.0' in page
         assert 'ilf_front_busy_worker_seconds_total{pool="refinement"}' in page
+        assert 'ilf_front_queued_item_seconds_total{pool="refinement"}' in page

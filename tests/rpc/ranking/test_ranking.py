@@ -345,3 +345,9 @@ async def test_items_are_counted_by_ranker_and_outcome(ranking: Ranking) -> None
     assert ranking.registry.get_sample_value("ilf_ranking_items_total", labels) == 2
     assert ranking.registry.get_sample_value("ilf_ranking_items_total", {**labels, "outcome": "error"}) == 1
     assert ranking.registry.get_sample_value("ilf_ranking_queue_items") == 0
+
+
+async def test_judges_are_counted_by_whether_they_agree_with_the_ensemble(ranking: Ranking) -> None:
+    await batch(ranking, pb.RankerSpec(name="instruct_rm"), item("a"), item("b"))
+    answers = [ranking.registry.get_sample_value("ilf_ranking_judge_choices_total", {"same": s}) for s in ("yes", "no")]
+    assert sum(answer or 0 for answer in answers) == 2 * 5

@@ -108,3 +108,15 @@ async def test_busy_seconds_count_workers_that_have_items() -> None:
                 now = 8.0
     now = 20.0
     assert line.numbers.busy_worker_seconds == pytest.approx(1 + 2 * 2)
+
+
+async def test_queued_seconds_count_items_that_wait_whether_a_worker_comes_or_not() -> None:
+    now = 0.0
+    line = Line(10, 5, clock=lambda: now)
+    with line.admit(3) as call:
+        now = 2.0
+        line.add_worker("a")
+        async with line.worker_for(call, 2, 1):
+            now = 6.0
+    now = 20.0
+    assert line.numbers.queued_item_seconds == pytest.approx(3 * 2 + 1 * 4)
