@@ -29,7 +29,7 @@ class ControllerProcess:
 
     def __init__(self, place: Place, scripts: dict[str, str]) -> None:
         (self.port,) = free_ports(1)
-        settings = json.loads(place.settings(scripts).model_dump_json())
+        settings = json.loads(place.settings(scripts).model_dump_json(exclude_unset=True))
         settings["server"] = {"port": self.port, "metrics_port": 0}
         file = place.folder / "config.json"
         file.write_text(json.dumps({"finetune": settings}))

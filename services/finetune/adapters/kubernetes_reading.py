@@ -202,7 +202,9 @@ def _end(pod: Object) -> dict[str, Any] | None:
 
 def _started(pod: Object) -> float | None:
     state = _trainer(pod)
-    at = (state.get("running") or state.get("terminated") or {}).get("startedAt")
+    known = state.get("running") or state.get("terminated") or {}
+    # A container that could not be started says that it did so in 1970.
+    at = known.get("finishedAt" if known.get("reason") == "StartError" else "startedAt")
     return datetime.fromisoformat(at).timestamp() if at else None
 
 

@@ -165,3 +165,9 @@ def test_a_group_whose_pods_never_meet_does_not_begin_anew_for_ever() -> None:
     # A peer that was evicted and has come back makes the group whole again.
     evicted = [attempt(0, 0, 76), attempt(0, 20, None), attempt(1, 1, 75), attempt(1, 21, None)]
     assert observe(JOB, objects(top(), *evicted)).since == 1767225600.0 + 21 * 60
+
+
+def test_a_container_that_could_not_be_started_began_when_that_was_known() -> None:
+    state = {"reason": "StartError", "exitCode": 128, "startedAt": "1970-01-01T00:00:00Z", "finishedAt": AT}
+    seen = observe(JOB, objects(top(true("FailureTarget")), pod("Failed", terminated=state)))
+    assert (seen.attempts, seen.since) == (1, 1767225600.0)
