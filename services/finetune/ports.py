@@ -169,7 +169,7 @@ class Limits:
         max_attempts: Times a trainer is started before its job fails.
         stall_seconds: A trainer that has made no step for so long is ended and started again.
         poll_seconds: How often trainers are looked at while there are any.
-        workers: Jobs that are looked at side by side.
+        workers: Jobs that are looked at side by side; as many again that have changed.
         keep_seconds: A job is forgotten so long after its end; None keeps it.
         placements: Names that a request may give as its placement.
     """

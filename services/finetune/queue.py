@@ -29,9 +29,22 @@ class WorkQueue:
 
     async def take(self) -> str:
         """The next id; waits for one."""
-        while not (waiting := self._changed or self._due):
-            self._filled.clear()
-            await self._filled.wait()
-        job_id = next(iter(waiting))
-        del waiting[job_id]
-        return job_id
+        while not (self._changed or self._due):
+            await self._wait()
+        return _first(self._changed or self._due)
+
+    async def take_changed(self) -> str:
+        """The next id of a job that has changed; waits for one."""
+        while not self._changed:
+            await self._wait()
+        return _first(self._changed)
+
+    async def _wait(self) -> None:
+        self._filled.clear()
+        await self._filled.wait()
+
+
+def _first(waiting: dict[str, None]) -> str:
+    job_id = next(iter(waiting))
+    del waiting[job_id]
+    return job_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 
 from ilf_common.errors import (
@@ -60,7 +60,9 @@ class FinetuneService:
         }
         self._tasks = {
             asyncio.create_task(self._poll(), name="finetune-poll"),
-            *(asyncio.create_task(self._work(), name="finetune-work") for _ in range(self._limits.workers)),
+            *(asyncio.create_task(self._work(self._queue.take)) for _ in range(self._limits.workers)),
+            # However long the starts of other jobs take, a change is shown at once.
+            *(asyncio.create_task(self._work(self._queue.take_changed)) for _ in range(self._limits.workers)),
         }
 
     async def stop(self) -> None:
@@ -223,11 +225,13 @@ class FinetuneService:
             self._queue.add_due(job.id for job in jobs)
             await asyncio.sleep(self._limits.poll_seconds)
 
-    async def _work(self) -> None:
+    async def _work(self, take: Callable[[], Awaitable[str]]) -> None:
         while True:
-            job_id = await self._queue.take()
+            job_id = await take()
             try:
                 await self._advance(job_id)
+            except UnavailableError as error:
+                log.warning("job not advanced: %s", error.message, extra={"job": f"jobs/{job_id}"})
             except Exception:
                 # One job's fault, such as a full disk, must not hold up the others; it is tried again.
                 log.exception("job not advanced", extra={"job": f"jobs/{job_id}"})

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from ilf_common.errors import FailedPreconditionError
+from ilf_common.errors import FailedPreconditionError, UnavailableError
 from services.finetune.adapters.kubernetes_api import (
     EVENTS,
     JOBS,
@@ -123,10 +123,11 @@ class KubernetesJobRunner:
         except RefusedError as error:
             # A webhook, a policy or a quota: it may change its mind, and meanwhile the job says what is wrong.
             reason = "QUOTA" if "quota" in error.text else "REFUSED"
-            return Observation(RunnerPhase.WAITING, job.attempts, reason=reason, message=error.message)
-        reason, message = waiting_for(JobObjects(made))
-        waiting = Observation(RunnerPhase.WAITING, job.attempts, reason=reason, message=message)
-        return replace(waiting, progress=job.progress)
+            return _waiting(job, reason, error.message)
+        except UnavailableError as error:
+            # The API server, or a webhook that it asks.
+            return _waiting(job, "UNAVAILABLE", error.message)
+        return _waiting(job, *waiting_for(JobObjects(made)))
 
     async def stop(self, job: FinetuneJob) -> str:
         """Deletes the job's objects and waits until its pods are gone, and with them their GPUs free."""
@@ -223,3 +224,7 @@ class KubernetesJobRunner:
             "the queue.",
             reason="KUEUE_MISSING",
         )
+
+
+def _waiting(job: FinetuneJob, reason: str, message: str) -> Observation:
+    return Observation(RunnerPhase.WAITING, job.attempts, reason=reason, message=message, progress=job.progress)

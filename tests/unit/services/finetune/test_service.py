@@ -339,6 +339,28 @@ async def test_many_jobs_are_looked_at_side_by_side() -> None:
         await until(service, quick.name, lambda job: job.state is JobState.RUNNING)
 
 
+async def test_a_change_is_seen_while_the_starts_of_other_jobs_take_their_time() -> None:
+    slow = asyncio.Barrier(3)
+
+    class Slow(FakeJobRunner):
+        async def start(self, job: FinetuneJob):  # type: ignore[no-untyped-def]
+            if job.request_id.startswith("slow"):
+                await slow.wait()
+                await asyncio.Event().wait()
+            return await super().start(job)
+
+    runner = Slow(places=5)
+    async with running(runner, limits=Limits(poll_seconds=0.005, workers=2)) as service:
+        job = await service.create("quick", spec("out/quick"))
+        await until(service, job.name, lambda job: job.state is JobState.RUNNING)
+        for name in ("slow-1", "slow-2"):
+            await service.create(name, spec(f"out/{name}"))
+        await slow.wait()
+        runner.finish(job.id)
+        runner.changed(job.id)
+        await until(service, job.name, lambda job: job.state is JobState.SUCCEEDED)
+
+
 async def test_what_another_process_wrote_is_the_truth() -> None:
     class Shared(MemoryStore):
         async def save(self, job: FinetuneJob) -> None:

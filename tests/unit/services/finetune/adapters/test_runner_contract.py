@@ -181,3 +181,18 @@ async def test_what_an_ended_job_left_is_forgotten(backend: Backend) -> None:
     await runner.forget(JOB)
     seen = await runner.observe(JOB)
     assert (seen.phase, seen.attempts) == (RunnerPhase.ABSENT, 0)
+
+
+async def test_a_job_that_the_cluster_cannot_take_now_says_why_it_waits(
+    tmp_path: Path, api: FakeApiServer, cluster: Cluster
+) -> None:
+    runner = await Kubernetes(tmp_path, api, cluster).runner()
+    api.refuse = lambda method, plural: (500, "InternalError", "failed calling webhook") if method == "POST" else None
+    seen = await runner.start(JOB)
+    assert (seen.phase, seen.reason) == (RunnerPhase.WAITING, "UNAVAILABLE")
+    assert "failed calling webhook" in seen.message
+    api.refuse = lambda method, plural: None
+    await runner.start(JOB)
+    await until(runner, lambda seen: seen.phase is RunnerPhase.RUNNING)
+    await runner.stop(JOB)
+    await runner.close()
