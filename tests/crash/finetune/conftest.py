@@ -21,7 +21,7 @@ from tests.integration.finetune.conftest import Workshop, base_model, workshop
 __all__ = ["base_model", "workshop"]
 
 
-def wait_until(fits: Callable[[], Any], seconds: float = 90.0) -> Any:
+def wait_until(fits: Callable[[], Any], seconds: float = 180.0) -> Any:
     """The first true value of a condition on files or processes."""
     deadline = time.monotonic() + seconds
     while not (value := fits()):

@@ -33,7 +33,7 @@ def test_a_killed_trainer_goes_on_to_the_same_bytes(workshop: Workshop) -> None:
     (work / "checkpoints" / "checkpoint-9999").mkdir()
     (work / "checkpoints" / "checkpoint-9999" / "model.safetensors").write_bytes(b"half")
     again = start_trainer(job)
-    assert again.wait(120) == 0, (work / "trainer.log").read_text()[-2000:]
+    assert again.wait(240) == 0, (work / "trainer.log").read_text()[-2000:]
     result = read_result(work)
     assert result is not None
     assert result.checkpoint_digest == undisturbed.checkpoint_digest
@@ -50,7 +50,7 @@ def test_a_terminated_trainer_leaves_a_checkpoint_of_its_last_step(workshop: Wor
     trainer = start_trainer(job)
     wait_until(lambda: read_progress(work).step > 0)
     trainer.terminate()
-    assert trainer.wait(60) == EXIT_INTERRUPTED, (work / "trainer.log").read_text()[-2000:]
+    assert trainer.wait(180) == EXIT_INTERRUPTED, (work / "trainer.log").read_text()[-2000:]
     checkpoint = last_complete(work / "checkpoints")
     assert checkpoint is not None
     assert checkpoint.step == read_progress(work).step
