@@ -11,10 +11,10 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-crash lint chart-test chart-schema format proto lock lock-images images bench clean
+.PHONY: help setup demo test test-fast test-crash lint chart-test chart-schema e2e test-e2e test-cluster format proto lock lock-images images bench clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED) ## Make the virtual environment from the lock (LOCK=gpu on a machine with NVIDIA GPUs)
 
@@ -27,13 +27,13 @@ demo: setup ## Word removal: two ILF iterations and the controls through all fiv
 
 test: setup ## All tests: the quick ones side by side, then real engines, training and crashes
 	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not crash and not slow and not cluster"
-	$(BIN)/pytest -m "(engine or crash) and not slow"
+	$(BIN)/pytest -m "(engine or crash) and not slow and not cluster"
 
 test-fast: setup ## The quick tests only
 	$(BIN)/pytest -n 2 --dist loadfile -m "not engine and not crash and not slow and not cluster"
 
 test-crash: setup ## The whole crash matrix
-	$(BIN)/pytest -m "crash or slow"
+	$(BIN)/pytest -m "(crash or slow) and not cluster"
 
 lint: setup ## ruff, mypy, import contracts, protos
 	$(BIN)/ruff format --check .
@@ -55,6 +55,20 @@ chart-test: setup ## Lint the chart, run its unit tests, check its schema (helm 
 	$(BIN)/python -m charts.ilf.values_schema --check
 	$(BIN)/pytest -q tests/cluster/test_chart.py tests/cluster/test_chart_settings.py \
 		tests/cluster/test_monitoring.py
+
+# Where the cluster pulls from what `images` pushed; the same registry may have another name there. For kind, whose nodes
+# have no registry: `make images`, `kind load docker-image …`, then `make test-e2e`.
+PULL_REGISTRY ?= $(patsubst %/,%,$(REGISTRY))
+CLUSTER_TESTS = ILF_TEST_REGISTRY=$(PULL_REGISTRY) ILF_TEST_TAG=$(TAG) \
+	ILF_TEST_TRAINER_IMAGE=$(if $(PULL_REGISTRY),$(PULL_REGISTRY)/)ilf/trainer:$(TAG) $(BIN)/pytest -s
+
+e2e: images test-e2e ## Build the images, install the chart on the cluster of KUBECONFIG, run the loop while things break
+
+test-e2e: setup ## The same with images that are there (Kueue, KEDA, three nvidia.com/gpu, which may be pretended)
+	$(CLUSTER_TESTS) tests/cluster/e2e
+
+test-cluster: setup ## Services one by one on the cluster of KUBECONFIG, with images that are there
+	$(CLUSTER_TESTS) tests/cluster --ignore=tests/cluster/e2e
 
 chart-schema: setup ## Write the chart's values.schema.json anew, after a change of a service's settings
 	$(BIN)/python -m charts.ilf.values_schema

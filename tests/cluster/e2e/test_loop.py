@@ -1,0 +1,193 @@
+"""The word-removal loop on a cluster, called from outside, while its pods are deleted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.word_removal.data import write_datasets
+from tests.cluster.e2e.outside import Laptop, connected, plugin
+from tests.cluster.e2e.release import ROOT, Release
+from tests.cluster.e2e.trouble import (
+    Fault,
+    Scene,
+    Trouble,
+    cut_off,
+    delete,
+    fill_quota,
+    hook,
+    in_iteration,
+    rotate_certificates,
+    serves,
+    stage_of,
+    stop,
+    take_gpus,
+)
+from tests.cluster.e2e.watching import SERVING, TRAINER, PodWatch
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+
+CONTEXTS, TEST, ITERATIONS = 150, 60, 3
+RUN_SECONDS = 1800
+LOOK_SECONDS = 3
+
+
+@pytest.fixture(scope="module")
+def release() -> Iterator[Release]:
+    release = Release("ilf", "ilf-e2e")
+    release.drop()
+    release.install()
+    yield release
+    if not os.environ.get("ILF_TEST_KEEP"):
+        release.drop()
+
+
+def test_a_run_learns_while_pools_come_and_go_and_pods_are_deleted(release: Release, tmp_path: Path) -> None:
+    write_datasets(tmp_path, {"train": ITERATIONS * CONTEXTS, "test": TEST})
+    with (
+        connected(release, tmp_path) as laptop,
+        watching(release) as pods,
+        plugin("feedback") as feedback,
+        plugin("exact_match", "--score") as metric,
+    ):
+        start_run(laptop, tmp_path, feedback, metric)
+        trouble = Trouble(Scene(release, pods), faults())
+        run = follow(laptop, trouble)
+
+        assert run["state"] == "succeeded", run.get("error")
+        assert not trouble.left, f"the run ended before {[fault.name for fault in trouble.left]}"
+        improves(run)
+        uses_each_row_once(run)
+        training_follows_serving(pods)
+        assert pods.most_at_once("refinement-worker") == 2
+        until(lambda: not any(release.pods(component) for component in SERVING), 120, "the pools did not go to 0")
+        assert "refinement" in laptop.ilf("pools")
+
+
+def test_helm_test_passes(release: Release) -> None:
+    release.test()
+
+
+def test_an_upgrade_in_the_middle_of_a_run_loses_nothing(release: Release, tmp_path: Path) -> None:
+    write_datasets(tmp_path, {"train": 40, "test": 20})
+    with (
+        connected(release, tmp_path) as laptop,
+        watching(release) as pods,
+        plugin("feedback") as feedback,
+        plugin("exact_match", "--score") as metric,
+    ):
+        start_run(laptop, tmp_path, feedback, metric, name="upgraded", iterations=1)
+        until(lambda: stage_of(laptop.run("upgraded")) == "it-1/refine", 300, "the run did not come to refining")
+        release.upgrade(**{"podAnnotations.upgraded": "yes"})
+        run = follow(laptop, Trouble(Scene(release, pods), []), name="upgraded")
+    assert run["state"] == "succeeded", run.get("error")
+
+
+def test_uninstall_leaves_only_what_holds_data(release: Release) -> None:
+    release.uninstall()
+    until(lambda: not release.get("pods"), 120, "pods are left")
+    kinds = "deployments,statefulsets,services,configmaps,jobs,networkpolicies,roles,rolebindings,ingresses"
+    left = [item for item in release.get(kinds) if item["metadata"]["name"] != "kube-root-ca.crt"]
+    assert not left, [f"{item['kind']}/{item['metadata']['name']}" for item in left]
+    assert release.get("persistentvolumeclaims")
+
+
+def faults() -> list[Fault]:
+    """In their order; each has its moment, and the next one's begins when it is mended."""
+    return [
+        delete("refinement-worker"),
+        delete("orchestrator"),
+        fill_quota(in_iteration(1)),
+        delete("trainer"),
+        delete("trainer"),
+        delete("finetune"),
+        take_gpus(in_iteration(1), 60),
+        cut_off("ranking-front", in_iteration(2, serves("ranking-worker")), 20),
+        delete("ranking-worker", in_iteration(2)),
+        delete("ranking-front", in_iteration(2)),
+        delete("refinement-front", in_iteration(2)),
+        *hook("ILF_TEST_RESTART_API", in_iteration(2)),
+        rotate_certificates(in_iteration(2)),
+        stop("statefulset/{}-postgresql", in_iteration(3), 40),
+        *hook("ILF_TEST_STOP_STORE", in_iteration(3), 40),
+        stop("deployment/keda-operator", in_iteration(3), 60, namespace="keda"),
+    ]
+
+
+@contextmanager
+def watching(release: Release) -> Iterator[PodWatch]:
+    watch = PodWatch(release.namespace)
+    try:
+        yield watch
+    finally:
+        watch.close()
+
+
+def start_run(
+    laptop: Laptop, data: Path, feedback: str, metric: str, *, name: str = "loop", iterations: int = ITERATIONS
+) -> None:
+    wanted = {
+        "dataset.train_uri": data / "train.jsonl",
+        "dataset.test_uri": data / "test.jsonl",
+        "iterations": iterations,
+        "shard_rows": 30,
+        "feedback.plugin_address": feedback,
+        "evaluate.plugin_address": metric,
+    }
+    options = [option for key, value in wanted.items() for option in ("--set", f"{key}={value}")]
+    laptop.ilf("run", str(ROOT / "examples/word_removal/run.yaml"), *options, "--name", name, "--detach", timeout=300)
+
+
+def follow(laptop: Laptop, trouble: Trouble, *, name: str = "loop") -> dict[str, Any]:
+    """The run at its end; until then it is troubled."""
+    until_when, looked, told = time.monotonic() + RUN_SECONDS, 0.0, ""
+    try:
+        while True:
+            if time.monotonic() - looked > LOOK_SECONDS:
+                run = trouble.scene.run = laptop.run(name)
+                looked = time.monotonic()
+                if run["state"] in ("succeeded", "failed", "cancelled"):
+                    return run
+                if told != (told := f"{stage_of(run)} {trouble.scene.waits_for}"):
+                    print(f"{time.strftime('%X')} {told}", flush=True)
+                assert looked < until_when, told
+            trouble.step()
+            time.sleep(0.3)
+    finally:
+        trouble.mend()
+
+
+def improves(run: dict[str, Any]) -> None:
+    before, *_, after = [iteration["metrics"]["exact_match"]["value"] for iteration in run["iterations"]]
+    assert before <= 0.05 and after >= before + 0.2, (before, after)
+
+
+def uses_each_row_once(run: dict[str, Any]) -> None:
+    for iteration in run["iterations"][1:]:
+        for stage in iteration["stages"]:
+            if stage["stage"] in ("generate", "feedback", "refine", "rank", "select"):
+                assert stage["progress"] == {"done": CONTEXTS, "total": CONTEXTS}, (iteration["index"], stage)
+                assert stage.get("bad_rows", 0) == 0
+
+
+def training_follows_serving(pods: PodWatch) -> None:
+    """No serving pod held its GPUs when a trainer's pod got a place."""
+    trainers = pods.of(TRAINER)
+    assert len(trainers) >= ITERATIONS + 2, "one a job, and two that were deleted"
+    for trainer in trainers:
+        left = [stay.component for stay in pods.of(*SERVING) if stay.overlaps(trainer.begin)]
+        assert not left, f"training began while {left} were there"
+
+
+def until(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    """Waits for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, otherwise
+        time.sleep(1)
