@@ -47,7 +47,7 @@ class ServerSettings(SettingsBase):
         tls_cert_file: PEM certificate chain; with `tls_key_file` it switches TLS on. Replaced files are picked up.
         tls_key_file: PEM private key.
         tls_client_ca_file: PEM authorities; clients must then show a certificate of one of them.
-        token_file: File with the bearer token that every call (health excepted) must carry.
+        token_file: File with the bearer token that every call (health excepted) must carry; with one of its lines.
     """
 
     host: str = "127.0.0.1"

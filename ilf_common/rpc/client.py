@@ -31,7 +31,7 @@ class ChannelSettings:
         tls_ca_file: PEM authorities of the server's certificate; None means no TLS.
         tls_cert_file: PEM certificate of this client, where the server asks for one.
         tls_key_file: PEM private key of this client.
-        token_file: File with the bearer token that the server wants.
+        token_file: File with the bearer token that the server wants, in its first line.
     """
 
     address: str
@@ -137,8 +137,9 @@ def outgoing_metadata(present: Any, token: bytes | None) -> grpc.aio.Metadata:
     if metadata.get(REQUEST_ID_KEY) is None:
         call = current_call()
         metadata.add(REQUEST_ID_KEY, call.request_id if call else new_request_id())
-    if token:
-        metadata.set_all("authorization", [f"Bearer {token.decode().strip()}"])
+    if token and (lines := token.decode().split()):
+        # While tokens are rotated the file has several; servers know all of them.
+        metadata.set_all("authorization", [f"Bearer {lines[0]}"])
     return metadata
 
 

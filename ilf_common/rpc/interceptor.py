@@ -8,7 +8,7 @@ import hmac
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -34,7 +34,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         component: Name of the program; domain of its errors.
-        token: File with the token that calls must carry, None where everyone may call.
+        token: File with the tokens, a line each, of which calls must carry one; None where everyone may call.
         started: Whether the service has started; before that its calls are answered UNAVAILABLE.
         access_level: Level of the access log's lines; those of health calls are always DEBUG.
     """
@@ -113,7 +113,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if service == HEALTH_SERVICE:
             return
         if self._token is not None:
-            _check_token(self._token.read().strip(), metadata.get("authorization", ""))
+            _check_token(self._token.read().split(), metadata.get("authorization", ""))
         if not self._started() and not service.startswith(_REFLECTION_PREFIX):
             raise UnavailableError(
                 f"{self._component} is starting; try again soon.", reason="STARTING", retry_after=1.0
@@ -143,10 +143,12 @@ def _deadline(context: Any) -> float | None:
     return None if remaining is None else time.monotonic() + remaining
 
 
-def _check_token(expected: bytes, authorization: str) -> None:
-    scheme, _, token = authorization.partition(" ")
-    known = hmac.compare_digest(token.strip().encode(), expected)
-    if scheme.lower() != "bearer" or not known or not expected:
+def _check_token(valid: Sequence[bytes], authorization: str) -> None:
+    scheme, _, text = authorization.partition(" ")
+    token = text.strip().encode()
+    # All are compared, so that the time does not tell which one was close.
+    known = [hmac.compare_digest(token, one) for one in valid]
+    if scheme.lower() != "bearer" or not token or not any(known):
         raise UnauthenticatedError(
             "This server wants a valid token in `authorization: Bearer …`; set token_file at the client.",
             reason="TOKEN_INVALID" if authorization else "TOKEN_MISSING",

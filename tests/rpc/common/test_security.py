@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -67,6 +68,19 @@ async def test_a_replaced_token_counts_without_a_restart(tmp_path: Path) -> None
         async with open_channel(ChannelSettings(address=address, token_file=old)) as channel:
             with pytest.raises(UnauthenticatedError):
                 await send(channel, "UnaryUnary", "a")
+
+
+async def test_tokens_are_rotated_without_a_refused_call(tmp_path: Path) -> None:
+    """Server and caller learn of each step at any time, so each may be one step ahead of the other."""
+    steps = ["old", "old\nnew", "new\nold", "new\n"]
+    pairs = list(itertools.pairwise(steps))
+    for ours, theirs in [*pairs, *(pair[::-1] for pair in pairs)]:
+        server, caller = write(tmp_path / "server", ours), write(tmp_path / "caller", theirs)
+        async with (
+            guarded_server(ServerSettings(port=0, token_file=server)) as address,
+            open_channel(ChannelSettings(address=address, token_file=caller)) as channel,
+        ):
+            await send(channel, "UnaryUnary", "a")
 
 
 async def test_an_empty_token_file_lets_nobody_in(tmp_path: Path) -> None:
