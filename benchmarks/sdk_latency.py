@@ -5,18 +5,18 @@ images of ILF_TEST_REGISTRY and ILF_TEST_TAG, and calls it through a NodePort of
 a release that is there; certificates and token then come from the variables that the SDK reads (ILF_TLS_CA_FILE, …).
 In process, the same service with the same model answers the same requests without any transport. Both take turns on the
 same prompts with the same seeds, so they make the same tokens, and one waits while the other works; what is added is
-the difference of the quantiles. The worker must run on a processor like this one: on the same machine, or the
-difference is that of the machines too.
+the difference of the quantiles, taken round by round. The worker must run on this machine or one like it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,10 @@ from services.refinement.wiring import build
 from tests.cluster.small_release import missing, small_release
 
 MODEL = "word-removal"
-TOKENS = 8
+TOKENS = 4
 WARM_UP = 20
+CALLS = 100
+QUANTILES = (0.5, 0.99)
 Call = Callable[[str, int], Awaitable[object]]
 
 
@@ -84,38 +86,49 @@ async def through_sdk(address: str, security: Security) -> AsyncIterator[Call]:
         yield refine
 
 
-async def measure(address: str, security: Security, calls: int, folder: Path) -> dict[str, Any]:
-    """One row."""
-    seconds: dict[str, list[float]] = {"here": [], "there": []}
+async def measure(address: str, security: Security, rounds: int, folder: Path) -> dict[str, Any]:
+    """One row: medians over rounds, so that a busy moment of the machine spoils one round and not the figures."""
+    contexts = make_contexts("test", WARM_UP + rounds * CALLS)
     async with in_process(folder) as here, through_sdk(address, security) as there:
-        for number, prompt in enumerate(make_contexts("test", calls + WARM_UP)):
-            turns = [("here", here), ("there", there)]
-            for name, call in turns if number % 2 else reversed(turns):
-                begin = time.perf_counter()
-                await call(prompt, number)
-                if number >= WARM_UP:
-                    seconds[name].append(time.perf_counter() - begin)
-    table = {name: [_quantile(values, share) for share in (0.5, 0.99)] for name, values in seconds.items()}
-    return {
-        "calls": calls,
-        "in process p50 ms": table["here"][0],
-        "p99 ms": table["here"][1],
-        "through the release p50 ms": table["there"][0],
-        "p99 ms ": table["there"][1],
-        "added p50 ms": round(table["there"][0] - table["here"][0], 2),
-        "added p99 ms": round(table["there"][1] - table["here"][1], 2),
-    }
+        await _round(here, there, contexts[:WARM_UP])
+        taken = [
+            await _round(here, there, contexts[start : start + CALLS]) for start in range(WARM_UP, len(contexts), CALLS)
+        ]
+    row: dict[str, Any] = {"calls": f"{rounds} x {CALLS}"}
+    for share in QUANTILES:
+        within, through = ([one[side][share] for one in taken] for side in (0, 1))
+        added = [there - here for here, there in zip(within, through, strict=True)]
+        name = f"p{100 * share:.0f} ms"
+        row |= {f"in process {name}": _median(within), f"through the release {name}": _median(through)}
+        row |= {f"added {name}": _median(added), f"least and most {name}": f"{min(added):.2f} to {max(added):.2f}"}
+    return row
 
 
-def _quantile(values: list[float], share: float) -> float:
-    return round(1000 * sorted(values)[min(int(len(values) * share), len(values) - 1)], 2)
+async def _round(here: Call, there: Call, contexts: Sequence[str]) -> tuple[dict[float, float], dict[float, float]]:
+    """Quantiles in milliseconds, in process and through the release, which take turns at being the first."""
+    milliseconds: dict[Call, list[float]] = {here: [], there: []}
+    for number, context in enumerate(contexts):
+        for call in (here, there) if number % 2 else (there, here):
+            begin = time.perf_counter()
+            await call(context, number)
+            milliseconds[call].append(1000 * (time.perf_counter() - begin))
+    return _quantiles(milliseconds[here]), _quantiles(milliseconds[there])
+
+
+def _quantiles(values: list[float]) -> dict[float, float]:
+    ordered = sorted(values)
+    return {share: ordered[min(int(len(ordered) * share), len(ordered) - 1)] for share in QUANTILES}
+
+
+def _median(values: Sequence[float]) -> float:
+    return round(statistics.median(values), 2)
 
 
 def main() -> int:
     """Measures and records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--address", default="", help="host:port of refinement; empty installs a release")
-    parser.add_argument("--calls", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--no-record", dest="record", action="store_false")
     options = parser.parse_args()
     if not options.address and (reason := missing()):
@@ -124,10 +137,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.address:
-            row = asyncio.run(measure(options.address, Security.from_environment(), options.calls, folder))
+            row = asyncio.run(measure(options.address, Security.from_environment(), options.rounds, folder))
         else:
             with own_release(folder) as (address, security):
-                row = asyncio.run(measure(address, security, options.calls, folder))
+                row = asyncio.run(measure(address, security, options.rounds, folder))
     print_table([row])
     if options.record:
         record("sdk_latency", [row], packages=("grpcio", "torch", "transformers"))
