@@ -6,7 +6,10 @@ KubeRay's own probes would call programs in the image, and ask a port that is no
 {{- $values := .root.Values.ranking -}}
 image: {{ include "ilf.image" (dict "root" .root "name" "ranking" "override" $values.image) }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-env: {{- include "ilf.env" (dict "root" .root "env" $values.env "models" true) | nindent 2 }}
+env:
+  # Ray stops a node only when its calls have ended, or after this time.
+  - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ $values.drainSeconds | quote }}}
+  {{- include "ilf.env" (dict "root" .root "env" $values.env "models" true) | nindent 2 }}
 {{- include "ilf.envFrom" .root | nindent 0 }}
 startupProbe:
   httpGet: {port: 52365, path: /api/local_raylet_healthz}
