@@ -79,6 +79,7 @@ class Place:
         """A service whose placements are scripts that pods run instead of the trainer; options of `kubernetes`."""
         service = {name: options.pop(name) for name in ("max_attempts", "stall_seconds") if name in options}
         placements = {name: {"env": {"SCRIPT": text, "PATH": _PATH}} for name, text in (scripts or {}).items()}
+        placements |= options.pop("placements", {})
         return FinetuneSettings.model_validate(
             {
                 "store": {"root": str(self.folder / "store")},

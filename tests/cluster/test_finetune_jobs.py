@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ilf_common.errors import InvalidArgumentError
+from services.finetune.adapters.kubernetes_api import PODS, Cluster, RefusedError
 from services.finetune.models import JobState
 from services.finetune.trainer.outcome import FailureReason, TrainerResult
 from tests.cluster.finetune_cluster import (
@@ -188,6 +190,83 @@ async def test_pods_that_the_cluster_refuses_say_so(place: Place) -> None:
         waiting = await until(service, job, lambda job: "REFUSED" in reasons(job))
         assert "violates PodSecurity" in waiting.conditions[-1].message
         await service.cancel(job.name)
+
+
+async def test_a_job_that_admission_refuses_says_so_and_runs_when_it_is_let_in(place: Place) -> None:
+    here = {"matchLabels": {"kubernetes.io/metadata.name": place.namespace}}
+    jobs = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
+    rules = {
+        "matchConstraints": {"namespaceSelector": here, "resourceRules": [jobs]},
+        "validations": [{"expression": "false", "message": "no training on Sundays"}],
+    }
+    binding = {"policyName": place.namespace, "validationActions": ["Deny"]}
+    api, kind = "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"
+    name = {"name": place.namespace}
+    kubectl("apply", "-f", "-", stdin={"apiVersion": api, "kind": kind, "metadata": name, "spec": rules})
+    kubectl("apply", "-f", "-", stdin={"apiVersion": api, "kind": f"{kind}Binding", "metadata": name, "spec": binding})
+    try:
+        await eventually(lambda: "no training" in _refusal(place))
+        async with controller(place.settings({"sleep": SLEEP})) as service:
+            job = await service.create("r1", place.spec("sleep"))
+            waiting = await until(service, job, lambda job: "REFUSED" in reasons(job))
+            assert "no training on Sundays" in waiting.conditions[-1].message
+            kubectl("delete", f"{kind}Binding", place.namespace)
+            assert (await until(service, job, is_running)).attempts == 1
+            await service.cancel(job.name)
+    finally:
+        kubectl("delete", f"{kind}Binding,{kind}", place.namespace, "--ignore-not-found")
+
+
+def _refusal(place: Place) -> str:
+    """What the API server says to a Job that is only tried; a new policy needs a moment to take effect."""
+    container = {"name": "c", "image": "none"}
+    spec = {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "tried"}, "spec": spec}
+    try:
+        return place.kubectl("create", "--dry-run=server", "-f", "-", stdin=job)
+    except AssertionError as error:
+        return str(error)
+
+
+async def test_a_job_chooses_among_the_placements_of_the_operator(place: Place) -> None:
+    place.kubectl("create", "secret", "generic", "hub", "--from-literal=HF_TOKEN=x")
+    taint = {"key": "ilf.dev/large", "operator": "Exists", "effect": "NoSchedule"}
+    large = {
+        "node_selector": {"ilf.dev/gpu": "large"},
+        "tolerations": [taint],
+        "priority_class": "system-cluster-critical",
+        "env_from_secrets": ["hub"],
+        "volumes": [{"name": "cache", "emptyDir": {}}],
+        "volume_mounts": [{"name": "cache", "mountPath": "/cache"}],
+    }
+    options = {"placements": {"large": large}, "requests": {"memory": "32Mi"}}
+    async with controller(place.settings({"small": SLEEP}, **options)) as service:
+        job = await service.create("r1", place.spec("large"))
+        waiting = await until(service, job, lambda job: "UNSCHEDULABLE" in reasons(job))
+        assert waiting.attempts == 0
+        pod = place.find("pods", job)[0]["spec"]
+        container = pod["containers"][0]
+        assert pod["nodeSelector"] == {"ilf.dev/gpu": "large"} and taint in pod["tolerations"]
+        assert pod["priorityClassName"] == "system-cluster-critical"
+        assert container["envFrom"] == [{"secretRef": {"name": "hub"}}]
+        assert {"name": "cache", "mountPath": "/cache"} in container["volumeMounts"]
+        # What a placement does not name is as for every job.
+        assert container["resources"]["requests"] == {"memory": "32Mi"}
+        with pytest.raises(InvalidArgumentError, match="huge"):
+            await service.create("r2", place.spec("huge"))
+        await service.cancel(job.name)
+
+
+async def test_a_version_that_the_api_server_has_forgotten_is_told_as_the_watch_expects(place: Place) -> None:
+    cluster = Cluster(place.namespace)
+    try:
+        events = [event async for event in cluster.watch(PODS, "1", seconds=5)]
+    except RefusedError as error:
+        assert error.status == 410
+    else:
+        assert [(event["type"], event["object"]["code"]) for event in events[:1]] == [("ERROR", 410)]
+    finally:
+        await cluster.close()
 
 
 async def test_the_next_process_goes_on_where_the_last_one_died(place: Place) -> None:
