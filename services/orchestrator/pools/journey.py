@@ -13,7 +13,7 @@ from services.orchestrator.pools.models import RANKING, REFINEMENT
 from services.orchestrator.run import Run, StageState
 
 _FINETUNE, _LOAD = "finetune", "load"
-_POOL_WAITS = frozenset({"REFINEMENT_UNAVAILABLE", "RANKING_UNAVAILABLE"})
+_POOL_WAITS = {"REFINEMENT_UNAVAILABLE": REFINEMENT, "RANKING_UNAVAILABLE": RANKING}
 """What a run may wait for that a pool cures; whoever waits for something else does not know for how long."""
 
 
@@ -53,11 +53,14 @@ class Journey:
 
     Attributes:
         waits_for_training: A finetune job is to begin and has not made a step yet.
+        waits_for_pool: The pool that a call of the run has not been answered by, and is made again to; "" for none.
+            Between two calls nothing of it lies at the front.
     """
 
     run_id: str
     legs: tuple[Leg, ...]
     waits_for_training: bool = False
+    waits_for_pool: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def journey(run: Run, meter: Meter, now: datetime) -> Journey:
         steps.pop(0)
     legs = tuple(_leg(run, meter, step, now, first=step is steps[0]) for step in steps)
     trains = bool(steps) and steps[0].stages == (_FINETUNE,)
-    return Journey(run.id, legs, trains and run.stage(steps[0].iteration, _FINETUNE).progress.done == 0)
+    waits_for = _POOL_WAITS.get(run.waiting.reason, "") if run.waiting else ""
+    return Journey(run.id, legs, trains and run.stage(steps[0].iteration, _FINETUNE).progress.done == 0, waits_for)
 
 
 def _steps(run: Run) -> Iterator[_Step]:

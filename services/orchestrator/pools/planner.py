@@ -54,7 +54,7 @@ class PoolState:
 @dataclass(frozen=True)
 class _Demand:
     rows: int
-    stage: str
+    what: str
     run_id: str
     begins_in: float
 
@@ -126,11 +126,13 @@ def _demands(pools: Mapping[str, PoolState], journey: Journey) -> dict[str, _Dem
             known = found.get(name)
             if seconds <= pools[name].speed.start_seconds and rows and (known is None or rows > known.rows):
                 stage = next(share.stage for share in leg.shares if share.pool == name)
-                found[name] = _Demand(rows, stage, journey.run_id, seconds)
+                found[name] = _Demand(rows, f"{rows:,} rows of {stage}", journey.run_id, seconds)
         begins_in += _seconds_of(pools, leg)
         trained = trained or leg.trains
         if math.isinf(begins_in):
             break
+    if journey.waits_for_pool in pools:
+        found.setdefault(journey.waits_for_pool, _Demand(1, "a call that waits", journey.run_id, 0.0))
     return found
 
 
@@ -180,7 +182,7 @@ def _need(state: PoolState, demands: Sequence[_Demand]) -> Need:
 
 
 def _why(state: PoolState, demands: Sequence[_Demand], items: int, replicas: int) -> str:
-    parts = [f"{demand.rows:,} rows of {demand.stage} (run {demand.run_id}{_soon(demand)})" for demand in demands]
+    parts = [f"{demand.what} (run {demand.run_id}{_soon(demand)})" for demand in demands]
     if items:
         parts.append(f"{items:,} items at the front")
     if not parts:

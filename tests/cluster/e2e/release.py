@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "charts" / "ilf"
 CPU_VALUES = CHART / "ci" / "cpu-values.yaml"
 OWN_VALUES = Path(__file__).with_name("values.yaml")
+_STORE_SECRET = "test-store"
+_STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def command(*arguments: str, timeout: float = 120, text: str | None = None) -> str:
@@ -24,7 +26,7 @@ def command(*arguments: str, timeout: float = 120, text: str | None = None) -> s
 
 @dataclass(frozen=True)
 class Release:
-    """One release in a namespace of its own."""
+    """One release in a namespace of its own; ILF_TEST_* name its images, and an object store in place of a claim."""
 
     name: str
     namespace: str
@@ -33,17 +35,22 @@ class Release:
     def _values(self) -> list[str]:
         registry = os.environ.get("ILF_TEST_REGISTRY", "")
         tag = os.environ.get("ILF_TEST_TAG", "dev")
-        images = [f"image.registry={registry}", f"image.tag={tag}"]
+        settings = [f"image.registry={registry}", f"image.tag={tag}"]
         if database := os.environ.get("ILF_TEST_POSTGRES_IMAGE"):
-            images.append(f"postgresql.image={database}")
+            settings.append(f"postgresql.image={database}")
+        if store := os.environ.get("ILF_TEST_STORE"):
+            settings += [f"store.root={store}", f"store.existingSecret={_STORE_SECRET}"]
         files = [option for file in (CPU_VALUES, OWN_VALUES) for option in ("--values", str(file))]
-        return [*files, *(option for value in images for option in ("--set", value))]
+        return [*files, *(option for value in settings for option in ("--set", value))]
 
     def install(self) -> None:
         """Makes the namespace, with the strictest Pod Security, and installs the chart."""
         command("kubectl", "create", "namespace", self.namespace)
         level = "pod-security.kubernetes.io/enforce=restricted"
         command("kubectl", "label", "namespace", self.namespace, level)
+        if os.environ.get("ILF_TEST_STORE"):
+            keys = [f"--from-literal={name}={os.environ[name]}" for name in _STORE_KEYS]
+            command("kubectl", "-n", self.namespace, "create", "secret", "generic", _STORE_SECRET, *keys)
         self._helm("install", self.name, str(CHART), *self._values, "--wait", "--timeout", "6m")
 
     def upgrade(self, **values: str) -> None:

@@ -142,7 +142,8 @@ def fill_quota(when: When) -> Fault:
 
     def make(scene: Scene) -> None:
         queue = next(one for one in scene.release.get("localqueues") if one["metadata"]["name"].endswith("training"))
-        job = _filler(queue["metadata"]["name"])
+        # As important as training: the one that came first goes first.
+        job = _filler(queue["metadata"]["name"], f"{scene.release.name}-training")
         command("kubectl", "-n", scene.release.namespace, "apply", "-f", "-", text=json.dumps(job))
 
     def mend(scene: Scene) -> None:
@@ -208,7 +209,7 @@ def serves(component: str) -> When:
     return lambda scene: bool(scene.pods.ready(component))
 
 
-def _filler(queue: str) -> dict[str, Any]:
+def _filler(queue: str, priority_class: str) -> dict[str, Any]:
     container = {
         "name": "filler",
         "image": os.environ.get("ILF_TEST_BUSYBOX_IMAGE", "busybox:1.35"),
@@ -222,7 +223,12 @@ def _filler(queue: str) -> dict[str, Any]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
-    pod = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]}
+    pod = {
+        "restartPolicy": "Never",
+        "priorityClassName": priority_class,
+        "terminationGracePeriodSeconds": 0,
+        "containers": [container],
+    }
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

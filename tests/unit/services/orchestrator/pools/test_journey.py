@@ -76,6 +76,13 @@ def test_a_run_that_waits_for_somebody_else_does_not_know_for_how_long() -> None
     assert math.isinf(of(waits, seconds=10).legs[0].seconds)
 
 
+def test_a_run_that_is_not_answered_by_a_pool_waits_for_it() -> None:
+    waits = replace(run_of(), waiting=Waiting("RANKING_UNAVAILABLE", "no worker is ready yet", NOW))
+    assert of(waits).waits_for_pool == "ranking"
+    assert not of(run_of()).waits_for_pool
+    assert not of(replace(waits, waiting=Waiting("PEOPLE", "3 tasks", NOW))).waits_for_pool
+
+
 def test_a_run_waits_for_training_until_the_job_has_made_a_step() -> None:
     assert of(trains(run_of())).waits_for_training
     assert not of(trains(run_of(), step=3, steps=10)).waits_for_training

@@ -103,6 +103,12 @@ def test_calls_alone_wake_a_pool() -> None:
     assert needed([], state(queued_items=1))["refinement"] == 1
 
 
+def test_a_run_that_waits_for_a_pool_needs_it_between_its_calls_too() -> None:
+    waiting = replace(run(leg("evaluate", ("refinement", 10))), waits_for_pool="ranking")
+    assert needed([waiting], state(), state(RANKING))["ranking"] == 1
+    assert needed([waiting], state()) == {"refinement": 1}
+
+
 def test_a_run_that_waits_for_people_holds_no_pool() -> None:
     people = run(leg("feedback", seconds=math.inf), leg("refine", ("refinement", 100)))
     assert needed([people]) == {"refinement": 0, "ranking": 0}
