@@ -12,6 +12,7 @@ from ilf_common.errors import (
     InternalError,
     ResourceExhaustedError,
     RetryableError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from services.orchestrator.journal import Journal
@@ -28,8 +29,11 @@ _MAX_CALL_CHARACTERS = 8_000_000
 
 
 def passes(error: IlfError) -> bool:
-    """Whether an error says something about the moment, not about the request."""
-    return isinstance(error, RetryableError | CancelledError | AbortedError)
+    """Whether an error says something about the moment, not about the request.
+
+    A refused token too: a secret that is changed reaches the pods one after the other.
+    """
+    return isinstance(error, RetryableError | CancelledError | AbortedError | UnauthenticatedError)
 
 
 async def patiently(journal: Journal, clock: Clock, service: str, call: Callable[[], Awaitable[CallT]]) -> CallT:

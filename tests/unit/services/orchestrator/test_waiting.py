@@ -8,6 +8,7 @@ from ilf_common.errors import (
     InternalError,
     InvalidArgumentError,
     ResourceExhaustedError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from services.orchestrator.journal import Journal
@@ -69,6 +70,13 @@ async def test_a_service_that_is_down_is_waited_for_and_the_run_says_so() -> Non
     assert service.journal.run.state is RunState.RUNNING
     assert service.journal.run.waiting is None
     assert clock.pauses[:3] == [0.2, 0.4, 0.8] and max(clock.pauses) == 10.0
+
+
+async def test_a_token_that_is_being_changed_is_waited_for() -> None:
+    clock = FakeClock()
+    service = Service(journal_of(clock), [UnauthenticatedError("wants a valid token", reason="TOKEN_INVALID")] * 3)
+    assert await patiently(service.journal, clock, "refinement", service.call) == "answer"
+    assert service.seen[-1] == ("RUN_STATE_WAITING", "REFINEMENT_UNAVAILABLE")
 
 
 async def test_a_refusal_is_raised_at_once() -> None:
