@@ -54,7 +54,7 @@ def test_a_flat_distribution_over_a_large_vocabulary_is_sampled_whole() -> None:
     assert len(set(draw(torch.zeros(500), 1.0, 1.0, uniforms))) == 500
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     values=st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=150),
     top_p=st.floats(0.0625, 1.0, width=32),

@@ -129,7 +129,7 @@ async def test_what_can_never_be_a_dataset_is_refused(
     assert files(store) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=st.integers(1, 400), stops=st.lists(st.integers(0, 400), max_size=4), block=st.integers(1, 150))
 def test_stopping_anywhere_any_number_of_times_ends_with_the_file(
     tmp_path_factory: pytest.TempPathFactory, size: int, stops: list[int], block: int

@@ -18,7 +18,7 @@ from services.finetune.trainer.encoding import IGNORED, EncodedItem, EncodedPair
 
 
 @given(items=st.integers(1, 60), group=st.integers(1, 16), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_epoch_visits_every_item_once_and_fills_up_with_the_filler(
     items: int, group: int, seed: int, epoch: int
 ) -> None:
