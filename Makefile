@@ -126,7 +126,7 @@ images: ## Build all images (TAG=…, REGISTRY=host/, LOCK=cpu|cpu-vllm|gpu)
 			--build-arg ML_BASE=$(REGISTRY)ilf/ml-base:$(TAG) --build-arg REVISION=$(REVISION) . || exit 1; done
 
 bench: setup ## Every benchmark, side by side with its alternative; results go to benchmarks/results
-	for name in import_time engine_throughput batch_refine batch_rank judge_accuracy scaler trainer \
+	for name in import_time engine_throughput batch_refine batch_rank judge_accuracy scaler front trainer \
 		controller sdk_latency; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.batch_refine --model demo
