@@ -52,6 +52,11 @@ class CopiesSettings(SettingsBase):
     gpus: float | None = Field(default=None, ge=0)
     resources: dict[str, float] = Field(default_factory=dict)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is always a copy."""
+        return self.autoscaling is None or self.autoscaling.min_replicas > 0
+
 
 class JudgeModelSettings(CopiesSettings):
     """One judge model; a text in its place is its source.
@@ -120,7 +125,7 @@ class RaySettings(SettingsBase):
         app_name: Name of the Serve application; two services on one cluster need two names.
         cpus: CPUs that an own cluster offers. Replicas reserve none, so that a small machine can hold them all.
         object_store_mib: Shared memory of an own cluster, for batches above 100 kB.
-        start_timeout_seconds: Longest time until all models are loaded.
+        start_timeout_seconds: Longest time until the models are loaded, inside a cluster that somebody else runs.
         call_timeout_seconds: Longest time for one call to the models, also where the caller set no deadline.
         ingress_resources: Where the service itself runs inside Ray: Ray resources that its server reserves, by name.
     """

@@ -27,8 +27,7 @@ class RayServeModels(EnsembleHandle):
     """
 
     def __init__(self, settings: RankingSettings) -> None:
-        super().__init__(settings.ray.call_timeout_seconds)
-        self._settings = settings
+        super().__init__(settings)
         self._cluster = RayCluster(settings.ray, settings.state_dir)
         # Ray's processes die with the thread that started them, and only the main thread has its SIGTERM handler
         # replaced: both want a thread of its own that stays.

@@ -34,7 +34,7 @@ class GrpcIngress:
 
         self._stopping = asyncio.Event()
         serving = asyncio.get_running_loop().create_future()
-        models = EnsembleHandle(settings.ray.call_timeout_seconds, ensemble)
+        models = EnsembleHandle(settings, ensemble)
         self._server = asyncio.create_task(
             _served(run(settings, models=models, ready=serving.set_result, stopping=self._stopping))
         )

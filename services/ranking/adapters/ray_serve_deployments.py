@@ -48,7 +48,11 @@ def build_ensemble(settings: RankingSettings, gpus: float) -> Any:
         graceful_shutdown_timeout_s=5,
     )
     judges = {name: judge(name, model) for name, model in settings.models.items()}
-    return ensemble.bind(judges, embedding(settings.embedding) if settings.embedding.enabled else None)
+    embeddings = embedding(settings.embedding) if settings.embedding.enabled else None
+    kept = [judges[name] for name, model in settings.models.items() if model.is_kept]
+    if embeddings is not None and settings.embedding.is_kept:
+        kept.append(embeddings)
+    return ensemble.bind(judges, embeddings, kept)
 
 
 def _copies(copies: CopiesSettings, share: float) -> dict[str, Any]:

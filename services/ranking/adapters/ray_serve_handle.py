@@ -8,6 +8,7 @@ from typing import Any, cast
 from ilf_common.engine.port import Outcome
 from ilf_common.errors import UnavailableError
 from services.ranking.models import CandidateScore, CompareItem, Comparison, Judge, RankItem
+from services.ranking.settings import RankingSettings
 
 _PING_SECONDS = 10.0
 
@@ -16,16 +17,25 @@ class EnsembleHandle:
     """`JudgeEnsemble` and `Embedder`.
 
     Args:
-        call_seconds: Longest time for one call, also where the caller set no deadline.
+        settings: How long calls and the start may take.
         handle: Of the ensemble's deployment; None until there is one.
     """
 
-    def __init__(self, call_seconds: float, handle: Any = None) -> None:
-        self._call_seconds = call_seconds
+    def __init__(self, settings: RankingSettings, handle: Any = None) -> None:
+        self._settings = settings
         self.handle = handle
 
     async def start(self) -> None:
-        """The application is there already."""
+        """Waits for the models that are kept loaded; the application is there already.
+
+        Raises:
+            DeadlineExceededError: They are not loaded in time.
+            UnavailableError: One of them died.
+        """
+        from services.ranking.adapters.ray_serve_calls import call
+
+        seconds = self._settings.ray.start_timeout_seconds
+        await call(self._ready.load, seconds, timeout=seconds)
 
     async def stop(self) -> None:
         """The application stays."""
@@ -72,7 +82,7 @@ class EnsembleHandle:
         return unpack(await call(method, items, judges, seconds, timeout=seconds))
 
     def _seconds(self, timeout: float | None) -> float:
-        longest = self._call_seconds
+        longest = self._settings.ray.call_timeout_seconds
         return longest if timeout is None else min(timeout, longest)
 
     @property

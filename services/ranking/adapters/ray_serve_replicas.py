@@ -48,6 +48,9 @@ class JudgeReplica:
         """Serve calls this now and then, and replaces the replica when it raises."""
         await self._engine.check_health()
 
+    async def ping(self) -> None:
+        """Answers once the model is loaded."""
+
 
 class EmbeddingReplica:
     """Holds the embedding model."""
@@ -62,6 +65,9 @@ class EmbeddingReplica:
         async with self._free:
             return await asyncio.to_thread(self._model.similarities, groups)
 
+    async def ping(self) -> None:
+        """Answers once the model is loaded."""
+
 
 class EnsembleReplica:
     """Renders the prompts of a batch of items, asks all judge models at once, and averages.
@@ -69,11 +75,13 @@ class EnsembleReplica:
     Args:
         models: Handle of each judge model's deployment.
         embedding: Handle of the embedding deployment, if there is one.
+        kept: Handles of those of them that always have a copy.
     """
 
-    def __init__(self, models: Mapping[str, Any], embedding: Any) -> None:
+    def __init__(self, models: Mapping[str, Any], embedding: Any, kept: Sequence[Any]) -> None:
         self._ensemble = Ensemble(_HandlePool(models))
         self._embedding = embedding
+        self._kept = kept
 
     async def rank(
         self, items: Sequence[RankItem], judges: Sequence[Judge], timeout: float
@@ -98,6 +106,10 @@ class EnsembleReplica:
 
     async def ping(self) -> None:
         """Answers while this replica lives."""
+
+    async def load(self, timeout: float) -> None:
+        """Answers once all models that are kept are loaded; the others come with their first call."""
+        await asyncio.gather(*(call(model.ping, timeout=timeout) for model in self._kept))
 
 
 class _HandlePool:

@@ -8,6 +8,7 @@ embedding: {{- include "ilf.settings.embedding" . | nindent 2 }}
 ray:
   # Workers' headless Service leads to Ray's head, so the gRPC server runs there, and models where judges are.
   ingress_resources: {ilf_head: 0.01}
+  start_timeout_seconds: {{ $ranking.startupSeconds }}
 {{- end }}
 {{- end -}}
 
