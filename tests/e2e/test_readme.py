@@ -33,6 +33,8 @@ def test_the_commands_of_the_shell_blocks_exist() -> None:
     for words in lines:
         if words[0] == "make":
             assert words[1] in targets
+        elif words[0] == "helm":
+            assert all((ROOT / word).exists() for word in words if word.startswith("charts/"))
         else:
             assert words[0] == "ilf"
             assert words[1] in main.list_commands(click.Context(main)), words
