@@ -20,7 +20,7 @@ class TrainerSettings(SettingsBase):
         nice: Added to the trainers' niceness, so that services that answer calls come first.
         attention: Attention implementation as transformers names it; "" leaves the model's choice.
         compile: Run the model through `torch.compile`.
-        fsdp: Shard the model over the processes instead of copying it.
+        fsdp: Shard the model over the processes instead of copying it; only GPUs' processes do so.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

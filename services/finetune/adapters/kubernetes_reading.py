@@ -25,6 +25,8 @@ _WAITING = {
     "CreateContainerError": "BAD_POD",
 }
 _MAX_MESSAGE = 2000
+# Not every node tells an end for want of memory from another one.
+_KILLED = 137
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,11 @@ def last_words(pods: Iterable[Object]) -> str:
     if not ends:
         return ""
     end = ends[-1]
-    how = f"exit code {end.get('exitCode')}" + (" (out of memory)" if end.get("reason") == "OOMKilled" else "")
+    how = f"exit code {end.get('exitCode')}"
+    if end.get("reason") == "OOMKilled":
+        how += " (out of memory)"
+    elif end.get("exitCode") == _KILLED:
+        how += " (killed, most often for want of memory)"
     lines = end.get("message", "").strip()
     return f"{how}; its last lines: {lines}" if lines else how
 

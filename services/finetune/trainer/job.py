@@ -27,7 +27,7 @@ class Runtime:
         nice: Added to the process's niceness.
         attention: Attention implementation as transformers names it; "" leaves the model's choice.
         compile: Run the model through `torch.compile`.
-        fsdp: Shard the model over the processes (torchrun) instead of copying it.
+        fsdp: Shard the model over the processes (torchrun) instead of copying it; only GPUs' processes do so.
         allow_hub: Base models may be hub ids; without it the trainer has no network to the hub.
         otlp_endpoint: Collector of the trainer's span; "" exports nothing.
     """

@@ -129,6 +129,7 @@ def test_an_old_refusal_does_not_hide_that_pods_run() -> None:
         (ended(10, "BAD_DATA: row 3 has no text"), "BAD_DATA", "row 3 has no text"),
         (ended(10, "NAN_LOSS: The loss of step 3 is nan."), "NAN_LOSS", "step 3"),
         (ended(137, "", "OOMKilled"), "OUT_OF_MEMORY", "memory"),
+        (ended(137), "TRAINER_CRASHED", "want of memory"),
         (ended(3, "no such tensor"), "TRAINER_CRASHED", "1 times without a result; the last time: exit code 3"),
     ],
 )
