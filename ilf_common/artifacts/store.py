@@ -6,6 +6,7 @@ directories exist from the moment their manifest does.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from ilf_common.artifacts.manifest import FileEntry, Manifest, broken, describe_
 from ilf_common.errors import InvalidArgumentError, NotFoundError
 
 MANIFEST_NAME = "_MANIFEST.json"
+_READ_AHEAD_BYTES = 1024 * 1024
 
 
 class ArtifactStore:
@@ -109,7 +111,11 @@ class ArtifactStore:
             NotFoundError: reason ARTIFACT_NOT_FOUND.
         """
         try:
-            return cast(BinaryIO, self._filesystem.open(self._path(key), "rb"))
+            if self._local:
+                return cast(BinaryIO, self._filesystem.open(self._path(key), "rb"))
+            # Unbuffered, each byte of a line would be a request to the object store.
+            file = self._filesystem.fs.open_input_file(self._path(key))
+            return cast(BinaryIO, io.BufferedReader(file, _READ_AHEAD_BYTES))
         except FileNotFoundError as error:
             raise NotFoundError(
                 f"There is no file {key} in the artifact store {self.root}.",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -23,6 +25,15 @@ def store(tmp_path: Path) -> Iterator[ArtifactStore]:
     store = ArtifactStore(f"{prefix}?{options}" if options else prefix, cache=tmp_path / "cache")
     yield store
     store.delete("runs")
+
+
+def test_lines_are_not_fetched_one_by_one(store: ArtifactStore) -> None:
+    content = b'{"context": "a"}\n' * 5000
+    store.write_bytes("runs/rows.jsonl", content)
+    with store.open("runs/rows.jsonl") as stream:
+        next(stream)
+        assert cast(io.BufferedReader, stream).raw.tell() == len(content)
+        assert sum(1 for _ in stream) == 4999
 
 
 @pytest.fixture
