@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import statistics
 import sys
 import tempfile
@@ -117,7 +118,7 @@ async def _round(here: Call, there: Call, contexts: Sequence[str]) -> tuple[dict
 
 def _quantiles(values: list[float]) -> dict[float, float]:
     ordered = sorted(values)
-    return {share: ordered[min(int(len(ordered) * share), len(ordered) - 1)] for share in QUANTILES}
+    return {share: ordered[math.ceil(len(ordered) * share) - 1] for share in QUANTILES}
 
 
 def _median(values: Sequence[float]) -> float:
