@@ -65,7 +65,7 @@ CLUSTER_TESTS = ILF_TEST_REGISTRY=$(PULL_REGISTRY) ILF_TEST_TAG=$(TAG) \
 e2e: images test-e2e ## Build the images, install the chart on the cluster of KUBECONFIG, run the loop while things break
 
 test-e2e: setup ## The same with images that are there (Kueue, KEDA, three nvidia.com/gpu, which may be pretended)
-	$(CLUSTER_TESTS) tests/cluster/e2e
+	$(CLUSTER_TESTS) tests/integration/store tests/cluster/e2e
 
 test-cluster: setup ## Services one by one on the cluster of KUBECONFIG, with images that are there
 	$(CLUSTER_TESTS) tests/cluster --ignore=tests/cluster/e2e
