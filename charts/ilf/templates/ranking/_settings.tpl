@@ -21,6 +21,8 @@ ray:
 {{- $model := ternary (dict "source" $given) $given (kindIs "string" $given) -}}
 {{- $fromPool := include "ilf.settings.judgeModel" (dict "root" $ "models" (len $sources)) | fromYaml -}}
 {{- if hasKey $model "replicas" -}}{{- $_ := unset $fromPool "autoscaling" -}}{{- end -}}
+{{/* `merge` takes a 0 for something that was not said. */ -}}
+{{- range $key := keys $model -}}{{- if ne $key "engine" -}}{{- $_ := unset $fromPool $key -}}{{- end -}}{{- end -}}
 {{- $_ := set $models $name (merge (deepCopy $model) $fromPool) -}}
 {{- end -}}
 {{- toYaml $models -}}
