@@ -175,9 +175,9 @@ async def until(condition: Callable[[], bool], seconds: float, otherwise: str) -
         raise AssertionError(otherwise) from None
 
 
-async def until_answered(answers: Counter[str], judge: str, more: int = CALLERS) -> None:
-    """Waits for further answers of a judge."""
-    enough = answers[judge] + more
+async def until_answered(answers: Counter[str], judge: str) -> None:
+    """Waits for further answers of a judge: more than can have been on their way."""
+    enough = answers[judge] + CALLERS + 1
     await until(lambda: answers[judge] >= enough, CALL_SECONDS, f"{judge} answers no more: {answers}")
 
 
@@ -212,6 +212,17 @@ async def test_calls_go_on_while_the_operator_is_away(front: ChannelSettings) ->
         async with operator_away():
             await asyncio.sleep(60)
             await until_answered(answers, "first")
+
+
+async def test_calls_wait_for_head_and_judges_that_are_lost(release: Release, front: ChannelSettings) -> None:
+    async with calling(front) as answers:
+        await until_answered(answers, "first")
+        lost = release.pods("ranking-worker") | release.judges()
+        at_once = ("--grace-period=0", "--force", "--wait=false")
+        command("kubectl", "-n", release.namespace, "delete", *lost, *at_once)
+        await until(lambda: bool(release.judges() - lost), 180, "no new judge was asked for")
+        await until_answered(answers, "first")
+    assert not lost & (release.pods("ranking-worker") | release.judges())
 
 
 async def test_new_judges_take_over_without_a_failed_call(release: Release, front: ChannelSettings) -> None:
