@@ -5,7 +5,8 @@ images of ILF_TEST_REGISTRY and ILF_TEST_TAG, and calls it through a NodePort of
 a release that is there; certificates and token then come from the variables that the SDK reads (ILF_TLS_CA_FILE, …).
 In process, the same service with the same model answers the same requests without any transport. Both take turns on the
 same prompts with the same seeds, so they make the same tokens, and one waits while the other works; what is added is
-the difference of the quantiles, over the quietest third of the rounds. The worker must run on this machine or one like it.
+the difference of the quantiles, over the quietest third of the rounds. The worker must run on this machine or on one
+like it.
 """
 
 from __future__ import annotations
