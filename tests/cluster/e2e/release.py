@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ CHART = ROOT / "charts" / "ilf"
 CPU_VALUES = CHART / "ci" / "cpu-values.yaml"
 OWN_VALUES = Path(__file__).with_name("values.yaml")
 _STORE_SECRET = "test-store"
+_UNIQUE = uuid.uuid4().hex
+"""What an earlier release has computed is not to be found again."""
+
 _STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -39,7 +43,8 @@ class Release:
         if database := os.environ.get("ILF_TEST_POSTGRES_IMAGE"):
             settings.append(f"postgresql.image={database}")
         if store := os.environ.get("ILF_TEST_STORE"):
-            settings += [f"store.root={store}", f"store.existingSecret={_STORE_SECRET}"]
+            place, _, options = store.partition("?")
+            settings += [f"store.root={place}/{_UNIQUE}?{options}", f"store.existingSecret={_STORE_SECRET}"]
         files = [option for file in (CPU_VALUES, OWN_VALUES) for option in ("--values", str(file))]
         return [*files, *(option for value in settings for option in ("--set", value))]
 

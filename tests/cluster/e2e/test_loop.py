@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from tests.cluster.e2e.trouble import (
     stage_of,
     stop,
     take_gpus,
+    until,
 )
 from tests.cluster.e2e.watching import SERVING, TRAINER, PodWatch
 
@@ -56,8 +57,9 @@ def test_a_run_learns_while_pools_come_and_go_and_pods_are_deleted(release: Rele
         plugin("feedback") as feedback,
         plugin("exact_match", "--score") as metric,
     ):
-        start_run(laptop, tmp_path, feedback, metric)
         trouble = Trouble(Scene(release, pods), faults())
+        trouble.step()
+        start_run(laptop, tmp_path, feedback, metric)
         run = follow(laptop, trouble)
 
         assert run["state"] == "succeeded", run.get("error")
@@ -90,10 +92,11 @@ def test_an_upgrade_in_the_middle_of_a_run_loses_nothing(release: Release, tmp_p
 
 
 def test_uninstall_leaves_only_what_holds_data(release: Release) -> None:
+    """What stays: claims, and the records of training jobs with the finished Jobs that are theirs."""
     release.uninstall()
-    until(lambda: not release.get("pods"), 120, "pods are left")
+    until(lambda: not [pod for pod in release.get("pods") if not has_ended(pod)], 120, "pods are left")
     kinds = "deployments,statefulsets,services,configmaps,jobs,networkpolicies,roles,rolebindings,ingresses"
-    left = [item for item in release.get(kinds) if item["metadata"]["name"] != "kube-root-ca.crt"]
+    left = [item for item in release.get(kinds) if not item["metadata"]["name"].startswith(("kube-root-ca", "ft-"))]
     assert not left, [f"{item['kind']}/{item['metadata']['name']}" for item in left]
     assert release.get("persistentvolumeclaims")
 
@@ -101,9 +104,9 @@ def test_uninstall_leaves_only_what_holds_data(release: Release) -> None:
 def faults() -> list[Fault]:
     """In their order; each has its moment, and the next one's begins when it is mended."""
     return [
+        fill_quota(),
         delete("refinement-worker"),
         delete("orchestrator"),
-        fill_quota(in_iteration(1)),
         delete("trainer"),
         delete("trainer"),
         delete("finetune"),
@@ -118,6 +121,10 @@ def faults() -> list[Fault]:
         *hook("ILF_TEST_STOP_STORE", in_iteration(3), 40),
         stop("deployment/keda-operator", in_iteration(3), 60, namespace="keda"),
     ]
+
+
+def has_ended(pod: dict[str, Any]) -> bool:
+    return pod["status"].get("phase") in ("Succeeded", "Failed")
 
 
 @contextmanager
@@ -183,11 +190,3 @@ def training_follows_serving(pods: PodWatch) -> None:
     for trainer in trainers:
         left = [stay.component for stay in pods.of(*SERVING) if stay.overlaps(trainer.begin)]
         assert not left, f"training began while {left} were there"
-
-
-def until(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Waits for a condition."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, otherwise
-        time.sleep(1)

@@ -137,23 +137,25 @@ def hook(variable: str, when: When, seconds: float = 0.0) -> list[Fault]:
     return [Fault(variable, when, shell(variable), shell(f"{variable}_MEND"), lambda scene, past: past >= seconds)]
 
 
-def fill_quota(when: When) -> Fault:
-    """Another team's job is first in the training queue, until the run has said that it waits for quota."""
+def fill_quota() -> Fault:
+    """Another team's job has all GPUs, from before the run begins until the run has said that it waits."""
+
+    def filler(scene: Scene) -> dict[str, Any]:
+        return next((job for job in scene.release.get("jobs") if job["metadata"]["name"] == "filler"), {})
 
     def make(scene: Scene) -> None:
         queue = next(one for one in scene.release.get("localqueues") if one["metadata"]["name"].endswith("training"))
-        # As important as training: the one that came first goes first.
-        job = _filler(queue["metadata"]["name"], f"{scene.release.name}-training")
+        job = _filler(queue["metadata"]["name"])
         command("kubectl", "-n", scene.release.namespace, "apply", "-f", "-", text=json.dumps(job))
+        until(lambda: filler(scene)["status"].get("active"), 120, "the other team's job was not admitted")
 
     def mend(scene: Scene) -> None:
         command("kubectl", "-n", scene.release.namespace, "delete", "job", "filler", "--cascade=foreground")
 
     def mended_when(scene: Scene, past: float) -> bool:
-        filler = next(job for job in scene.release.get("jobs") if job["metadata"]["name"] == "filler")
-        return bool(filler["status"].get("active")) and "insufficient unused quota" in scene.waits_for
+        return "_UNAVAILABLE" in scene.waits_for and not scene.pods.of("refinement-worker", "ranking-worker")
 
-    return Fault("fill the quota", when, make, mend, mended_when)
+    return Fault("fill the quota", lambda scene: True, make, mend, mended_when)
 
 
 def take_gpus(when: When, seconds: float) -> Fault:
@@ -209,7 +211,15 @@ def serves(component: str) -> When:
     return lambda scene: bool(scene.pods.ready(component))
 
 
-def _filler(queue: str, priority_class: str) -> dict[str, Any]:
+def until(condition: Callable[[], Any], seconds: float, otherwise: str) -> None:
+    """Waits for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, otherwise
+        time.sleep(1)
+
+
+def _filler(queue: str) -> dict[str, Any]:
     container = {
         "name": "filler",
         "image": os.environ.get("ILF_TEST_BUSYBOX_IMAGE", "busybox:1.35"),
@@ -225,7 +235,6 @@ def _filler(queue: str, priority_class: str) -> dict[str, Any]:
     }
     pod = {
         "restartPolicy": "Never",
-        "priorityClassName": priority_class,
         "terminationGracePeriodSeconds": 0,
         "containers": [container],
     }
