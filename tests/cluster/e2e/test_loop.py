@@ -1,4 +1,4 @@
-"""The word-removal loop on a cluster, called from outside, while its pods are deleted."""
+"""The word-removal loop on a cluster, called from outside, while all that it stands on goes away for a while."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from tests.cluster.e2e.trouble import (
     delete,
     fill_quota,
     hook,
-    in_iteration,
     rotate_certificates,
     serves,
     stage_of,
@@ -34,7 +33,7 @@ from tests.cluster.e2e.watching import SERVING, TRAINER, PodWatch
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
-CONTEXTS, TEST, ITERATIONS = 150, 60, 3
+CONTEXTS, TEST, ITERATIONS = 120, 60, 4
 RUN_SECONDS = 1800
 LOOK_SECONDS = 3
 
@@ -49,7 +48,7 @@ def release() -> Iterator[Release]:
         release.drop()
 
 
-def test_a_run_learns_while_pools_come_and_go_and_pods_are_deleted(release: Release, tmp_path: Path) -> None:
+def test_a_run_learns_while_pools_come_and_go_and_things_break(release: Release, tmp_path: Path) -> None:
     write_datasets(tmp_path, {"train": ITERATIONS * CONTEXTS, "test": TEST})
     with (
         connected(release, tmp_path) as laptop,
@@ -85,7 +84,7 @@ def test_an_upgrade_in_the_middle_of_a_run_loses_nothing(release: Release, tmp_p
         plugin("exact_match", "--score") as metric,
     ):
         start_run(laptop, tmp_path, feedback, metric, name="upgraded", iterations=1)
-        until(lambda: stage_of(laptop.run("upgraded")) == "it-1/refine", 300, "the run did not come to refining")
+        until(lambda: stage_of(laptop.run("upgraded")).startswith("it-1/"), 300, "the run did not begin")
         release.upgrade(**{"podAnnotations.upgraded": "yes"})
         run = follow(laptop, Trouble(Scene(release, pods), []), name="upgraded")
     assert run["state"] == "succeeded", run.get("error")
@@ -102,24 +101,24 @@ def test_uninstall_leaves_only_what_holds_data(release: Release) -> None:
 
 
 def faults() -> list[Fault]:
-    """In their order; each has its moment, and the next one's begins when it is mended."""
+    """In their order; the next one has its moment when the last is mended."""
     return [
         fill_quota(),
         delete("refinement-worker"),
         delete("orchestrator"),
+        delete("ranking-worker"),
         delete("trainer"),
         delete("trainer"),
         delete("finetune"),
-        take_gpus(in_iteration(1), 60),
-        cut_off("ranking-front", in_iteration(2, serves("ranking-worker")), 20),
-        delete("ranking-worker", in_iteration(2)),
-        delete("ranking-front", in_iteration(2)),
-        delete("refinement-front", in_iteration(2)),
-        *hook("ILF_TEST_RESTART_API", in_iteration(2)),
-        rotate_certificates(in_iteration(2)),
-        stop("statefulset/{}-postgresql", in_iteration(3), 40),
-        *hook("ILF_TEST_STOP_STORE", in_iteration(3), 40),
-        stop("deployment/keda-operator", in_iteration(3), 60, namespace="keda"),
+        take_gpus(60),
+        cut_off("ranking-front", serves("ranking-worker"), 20),
+        delete("refinement-front", serves("refinement-worker")),
+        delete("ranking-front", serves("ranking-worker")),
+        stop("statefulset/{}-postgresql", 40),
+        *hook("ILF_TEST_STOP_STORE", 40),
+        *hook("ILF_TEST_RESTART_API"),
+        stop("deployment/keda-operator", 60, namespace="keda"),
+        rotate_certificates(),
     ]
 
 

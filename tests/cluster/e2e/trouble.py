@@ -46,12 +46,6 @@ def stage_of(run: dict[str, Any]) -> str:
     return ""
 
 
-def iteration_of(run: dict[str, Any]) -> int:
-    """The iteration that is at work."""
-    begun = [one["index"] for one in run.get("iterations", ()) if any(s["state"] != "pending" for s in one["stages"])]
-    return max(begun, default=0)
-
-
 When = Callable[[Scene], bool]
 
 
@@ -101,7 +95,17 @@ class Trouble:
             self._made = None
 
 
-def delete(component: str, when: When = lambda scene: True) -> Fault:
+def always(scene: Scene) -> bool:
+    """Any moment."""
+    return True
+
+
+def serves(component: str) -> When:
+    """A component has a ready pod."""
+    return lambda scene: bool(scene.pods.ready(component))
+
+
+def delete(component: str, when: When = always) -> Fault:
     """One ready pod of a component is lost, at a moment."""
 
     def make(scene: Scene) -> None:
@@ -110,7 +114,7 @@ def delete(component: str, when: When = lambda scene: True) -> Fault:
     return Fault(f"delete {component}", lambda scene: bool(scene.pods.ready(component)) and when(scene), make)
 
 
-def stop(workload: str, when: When, seconds: float, namespace: str | None = None) -> Fault:
+def stop(workload: str, seconds: float, namespace: str | None = None) -> Fault:
     """A workload has no pods for a while; `{}` in its name is the release."""
 
     def scale(replicas: int) -> Callable[[Scene], None]:
@@ -120,10 +124,10 @@ def stop(workload: str, when: When, seconds: float, namespace: str | None = None
 
         return change
 
-    return Fault(f"stop {workload} for {seconds:g} s", when, scale(0), scale(1), lambda scene, past: past >= seconds)
+    return Fault(f"stop {workload} for {seconds:g} s", always, scale(0), scale(1), lambda scene, past: past >= seconds)
 
 
-def hook(variable: str, when: When, seconds: float = 0.0) -> list[Fault]:
+def hook(variable: str, seconds: float = 0.0) -> list[Fault]:
     """What only the cluster's owner can do, by the shell command in a variable, `VARIABLE_MEND` ends it."""
     if not os.environ.get(variable):
         return []
@@ -134,7 +138,7 @@ def hook(variable: str, when: When, seconds: float = 0.0) -> list[Fault]:
 
         return run
 
-    return [Fault(variable, when, shell(variable), shell(f"{variable}_MEND"), lambda scene, past: past >= seconds)]
+    return [Fault(variable, always, shell(variable), shell(f"{variable}_MEND"), lambda scene, past: past >= seconds)]
 
 
 def fill_quota() -> Fault:
@@ -155,10 +159,10 @@ def fill_quota() -> Fault:
     def mended_when(scene: Scene, past: float) -> bool:
         return "_UNAVAILABLE" in scene.waits_for and not scene.pods.of("refinement-worker", "ranking-worker")
 
-    return Fault("fill the quota", lambda scene: True, make, mend, mended_when)
+    return Fault("fill the quota", always, make, mend, mended_when)
 
 
-def take_gpus(when: When, seconds: float) -> Fault:
+def take_gpus(seconds: float) -> Fault:
     """No node has GPUs for a while."""
     nodes = json.loads(command("kubectl", "get", "nodes", "-o", "json"))["items"]
     had = {node["metadata"]["name"]: node["status"]["capacity"].get("nvidia.com/gpu", "0") for node in nodes}
@@ -173,12 +177,12 @@ def take_gpus(when: When, seconds: float) -> Fault:
         return patch
 
     none = dict.fromkeys(had, "0")
-    return Fault("take the GPUs away", when, give(none), give(had), lambda scene, past: past >= seconds)
+    return Fault("take the GPUs away", always, give(none), give(had), lambda scene, past: past >= seconds)
 
 
-def rotate_certificates(when: When) -> Fault:
+def rotate_certificates() -> Fault:
     """The chart makes new certificates; services pick them up without a restart."""
-    return Fault("rotate the certificates", when, lambda scene: scene.release.upgrade(**{"tls.rotation": "second"}))
+    return Fault("rotate the certificates", always, lambda scene: scene.release.upgrade(**{"tls.rotation": "second"}))
 
 
 def cut_off(policy: str, when: When, seconds: float) -> Fault:
@@ -199,16 +203,6 @@ def cut_off(policy: str, when: When, seconds: float) -> Fault:
     return Fault(
         f"cut off {policy}", when, make, lambda scene: patch(scene, kept.pop()), lambda scene, past: past >= seconds
     )
-
-
-def in_iteration(number: int, *also: When) -> When:
-    """A moment in an iteration."""
-    return lambda scene: iteration_of(scene.run) == number and all(one(scene) for one in also)
-
-
-def serves(component: str) -> When:
-    """A component has a ready pod."""
-    return lambda scene: bool(scene.pods.ready(component))
 
 
 def until(condition: Callable[[], Any], seconds: float, otherwise: str) -> None:
