@@ -33,7 +33,7 @@ def test_a_users_own_jsonl_goes_through_the_whole_loop(stack: Stack) -> None:
     exported = [json.loads(line) for line in stack.ilf("runs", "export", "summaries").splitlines()]
     assert {"prompt", "completion"} <= exported[0].keys()
     assert {row["weight"] for row in exported} == {0.5}
-    assert set(Counter(row["item_id"] for row in exported).values()) == {2}
+    assert set(Counter(row["prompt"] for row in exported).values()) == {2}
 
 
 @pytest.mark.timeout(600)
