@@ -92,12 +92,17 @@ class Forwarder:
 
     async def _piece(self, call: Call, method: Method, batch: Any, piece: Piece, arrived: asyncio.Queue[Any]) -> None:
         async def ask(worker: Worker, grant: Grant, last: bool) -> None:
-            async with aclosing(worker.stream(method, piece.request(), timeout=time_remaining())) as responses:
-                async for response in responses:
-                    counting = piece.take(response, last=last)
-                    if counting.outcomes:
-                        grant.finish(len(counting.outcomes))
-                        arrived.put_nowait(counting)
+            try:
+                async with aclosing(worker.stream(method, piece.request(), timeout=time_remaining())) as responses:
+                    async for response in responses:
+                        counting = piece.take(response, last=last)
+                        if counting.outcomes:
+                            grant.finish(len(counting.outcomes))
+                            arrived.put_nowait(counting)
+            except IlfError:
+                # A worker that went after its last outcome owes nothing; asked again, it would get an empty batch.
+                if not piece.is_answered:
+                    raise
             if piece.unanswered:
                 raise UnavailableError("A worker left items without an outcome.", reason="ENGINE_UNAVAILABLE")
 

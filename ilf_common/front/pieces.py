@@ -37,6 +37,11 @@ class Piece:
         """How many items have no outcome yet."""
         return len(self._waiting)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether every item has its outcome, however the worker's stream ends."""
+        return not self._waiting
+
     def request(self) -> Any:
         """The request for the items that have no outcome yet, in their order."""
         self._sent = sorted(self._waiting.values())
@@ -83,6 +88,11 @@ class Whole(Piece):
     def unanswered(self) -> int:
         """Nothing can be told apart here: the worker's stream alone tells the end."""
         return 0
+
+    @property
+    def is_answered(self) -> bool:
+        """Only the end of the stream tells."""
+        return False
 
     def request(self) -> Any:
         """The batch as it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ilf.common.v1 import common_pb2
 from ilf.refinement.v1 import refinement_service_pb2 as pb
 
 from ilf_common.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError, UnavailableError
+from ilf_common.front.worker import Worker
 from tests.rpc.front.harness import Addresses, PoolWorker, batch, running_front, running_pool, single
 from tests.rpc.refinement.harness import fields, item_error, outcomes, refused
 
@@ -40,6 +42,21 @@ async def test_a_worker_that_breaks_off_costs_nothing_but_its_unanswered_items(t
         await first.kill()
         assert len(await running) == 100
         assert len(second.base.requests) == 100
+
+
+async def test_a_worker_that_goes_after_its_last_outcome_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Worker.stream
+
+    async def breaks_at_its_end(self: Worker, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        async for response in stream(self, *args, **options):
+            yield response
+        raise UnavailableError("the connection broke")
+
+    monkeypatch.setattr(Worker, "stream", breaks_at_its_end)
+    async with running_pool(tmp_path, 1) as pool:
+        assert len(await outcomes(pool.stub.BatchRefine(batch(10)))) == 10
 
 
 async def test_an_engine_that_dies_is_no_error_while_another_worker_lives(tmp_path: Path) -> None:
