@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
 
-from ilf_common.errors import IlfError
+from ilf_common.front.roles import run_role
 from ilf_common.settings import load_settings
-from services.ranking.settings import RankingFrontSettings, RankingSettings
+from services.ranking.settings import RankingSettings
 
 
 def main() -> int:
     """Runs it; answers the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m services.ranking")
-    parser.add_argument("--role", choices=("worker", "front"), default="worker", help="front: forwards to workers")
-    run = _run_front if parser.parse_args().role == "front" else _run_worker
-    try:
-        run()
-    except IlfError as error:
-        print(error.message, file=sys.stderr)  # noqa: T201 - settings are wrong, and logging may not be set up
-        return 2
-    return 0
+    return run_role("ranking", _run_worker, _run_front)
 
 
 def _run_worker() -> None:
-    # Ray starts processes while gRPC's threads run; gRPC would report each one, and no child uses its channels.
+    # Ray starts processes while gRPC's threads run; gRPC would report each one, and no child uses its channels. gRPC
+    # reads this when it is imported, so nothing above may import it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     settings = load_settings(RankingSettings, "ranking")
     from services.ranking.wiring import run
@@ -36,11 +28,10 @@ def _run_worker() -> None:
 
 def _run_front() -> None:
     """Imports nothing that the workers compute with: a front starts at once."""
-    settings = load_settings(RankingFrontSettings, "ranking_front")
     from ilf_common.front.run import run
-    from services.ranking.front import API
+    from services.ranking.front import API, RankingFrontSettings
 
-    asyncio.run(run(API, settings))
+    asyncio.run(run(API, load_settings(RankingFrontSettings, "ranking_front")))
 
 
 if __name__ == "__main__":

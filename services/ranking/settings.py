@@ -9,7 +9,6 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ilf_common.engine.settings import EngineSettings
-from ilf_common.front.settings import FrontSettings, front_server
 from ilf_common.settings import ServerSettings, SettingsBase, TelemetrySettings
 
 
@@ -189,9 +188,3 @@ class RankingSettings(SettingsBase):
         if unknown := sorted({judge.model for judge in self.judges if judge.model} - set(self.models)):
             raise ValueError(f"judges name the models {unknown}, which `models` lacks")
         return self
-
-
-class RankingFrontSettings(FrontSettings):
-    """Settings of the front; section `ranking_front`."""
-
-    server: ServerSettings = front_server(50052, 9102)

@@ -11,6 +11,8 @@ from ilf.refinement.v1 import refinement_service_pb2 as pb
 
 from ilf_common.front.api import FrontedApi
 from ilf_common.front.journal import Entry, Journal, Step
+from ilf_common.front.settings import FrontSettings, front_server
+from ilf_common.settings import ServerSettings
 
 _POLICIES, _ALIASES = "policies/", "aliases/"
 
@@ -83,6 +85,12 @@ def _at_rest(policy: pb.Policy) -> pb.Policy:
     policy.state = pb.POLICY_STATE_PARKED
     policy.running_requests = 0
     return policy
+
+
+class RefinementFrontSettings(FrontSettings):
+    """Settings of the front; section `refinement_front`."""
+
+    server: ServerSettings = front_server(50051, 9101)
 
 
 API = FrontedApi(

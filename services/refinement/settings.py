@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from ilf_common.engine.settings import EngineSettings
-from ilf_common.front.settings import FrontSettings, front_server
 from ilf_common.settings import ServerSettings, SettingsBase, StoreSettings, TelemetrySettings
 from services.refinement.models import NAME_PATTERN
 
@@ -46,9 +45,3 @@ class RefinementSettings(SettingsBase):
             if not source:
                 raise ValueError(f"model {name!r} needs a source: a local directory or a hub id")
         return models
-
-
-class RefinementFrontSettings(FrontSettings):
-    """Settings of the front; section `refinement_front`."""
-
-    server: ServerSettings = front_server(50051, 9101)

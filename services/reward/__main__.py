@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 
-from ilf_common.errors import IlfError
+from ilf_common.front.roles import run_role
 from ilf_common.settings import load_settings
-from services.reward.settings import RewardFrontSettings, RewardSettings
+from services.reward.settings import RewardSettings
 
 
 def main() -> int:
     """Runs it; answers the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m services.reward")
-    parser.add_argument("--role", choices=("worker", "front"), default="worker", help="front: forwards to workers")
-    run = _run_front if parser.parse_args().role == "front" else _run_worker
-    try:
-        run()
-    except IlfError as error:
-        print(error.message, file=sys.stderr)  # noqa: T201 - settings are wrong, and logging may not be set up
-        return 2
-    return 0
+    return run_role("reward", _run_worker, _run_front)
 
 
 def _run_worker() -> None:
@@ -33,11 +24,10 @@ def _run_worker() -> None:
 
 def _run_front() -> None:
     """Imports nothing that the workers compute with: a front starts at once."""
-    settings = load_settings(RewardFrontSettings, "reward_front")
     from ilf_common.front.run import run
-    from services.reward.front import API
+    from services.reward.front import API, RewardFrontSettings
 
-    asyncio.run(run(API, settings))
+    asyncio.run(run(API, load_settings(RewardFrontSettings, "reward_front")))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from ilf.reward.v1 import reward_service_pb2 as pb
 
 from ilf_common.front.api import FrontedApi
 from ilf_common.front.journal import Journal, Step
+from ilf_common.front.settings import FrontSettings, front_server
+from ilf_common.settings import ServerSettings
 
 _MODELS = "reward-models/"
 
@@ -33,6 +35,12 @@ def _keys(request: Any) -> Sequence[str]:
     fields = request.DESCRIPTOR.fields_by_name
     field = next((name for name in ("reward_model", "model", "name") if name in fields), None)
     return [_MODELS + getattr(request, field)] if field else []
+
+
+class RewardFrontSettings(FrontSettings):
+    """Settings of the front; section `reward_front`."""
+
+    server: ServerSettings = front_server(50053, 9103)
 
 
 API = FrontedApi(

@@ -7,7 +7,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from ilf_common.front.settings import FrontSettings, front_server
 from ilf_common.rpc.client import ChannelSettings
 from ilf_common.settings import ServerSettings, SettingsBase, StoreSettings, TelemetrySettings
 
@@ -59,9 +58,3 @@ class RewardSettings(SettingsBase):
     finetune: ChannelSettings = ChannelSettings(address="127.0.0.1:50054")
     call_seconds: float = Field(default=600.0, gt=0)
     state_dir: Path = Path(".ilf/reward")
-
-
-class RewardFrontSettings(FrontSettings):
-    """Settings of the front; section `reward_front`."""
-
-    server: ServerSettings = front_server(50053, 9103)
