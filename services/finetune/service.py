@@ -211,8 +211,14 @@ class FinetuneService:
         """Puts a job before the eyes of readers and watchers; progress alone is not written down."""
         self._jobs[job.id] = job
         if job.state.ended:
-            self._outputs = {output: owner for output, owner in self._outputs.items() if owner != job.id}
-        event = self._changed.pop(job.id, None)
+            self._free_output(job.id)
+        self._wake_watchers(job.id)
+
+    def _free_output(self, job_id: str) -> None:
+        self._outputs = {output: owner for output, owner in self._outputs.items() if owner != job_id}
+
+    def _wake_watchers(self, job_id: str) -> None:
+        event = self._changed.pop(job_id, None)
         if event is not None:
             event.set()
 
@@ -265,10 +271,8 @@ class FinetuneService:
 
     def _drop(self, job_id: str) -> None:
         del self._jobs[job_id]
-        self._outputs = {output: owner for output, owner in self._outputs.items() if owner != job_id}
-        event = self._changed.pop(job_id, None)
-        if event is not None:
-            event.set()
+        self._free_output(job_id)
+        self._wake_watchers(job_id)
 
     def _is_old(self, job: FinetuneJob) -> bool:
         kept = self._limits.keep_seconds
