@@ -42,12 +42,13 @@ class WorkMirror:
         for name in (PROGRESS_FILE, RESULT_FILE):
             if self._store.exists(f"{self._key}/{name}"):
                 (self._work_dir / name).write_bytes(self._store.read_bytes(f"{self._key}/{name}"))
-        complete = [step for step, names in self._steps().items() if self._marks() <= names]
+        steps = self._steps()
+        complete = self._complete(steps)
         if not complete:
             return
-        step = max(complete)
+        step = complete[-1]
         folder = self._work_dir / CHECKPOINTS / f"checkpoint-{step}"
-        for name in sorted(self._steps()[step] - self._marks()):
+        for name in sorted(steps[step] - self._marks()):
             self._fetch(step, name, folder / name)
         self._fetch(step, self._mark(0), folder / MARK)
         self._sent_steps.add(step)
@@ -79,6 +80,7 @@ class WorkMirror:
             self._sent[name] = changed
 
     def _send_checkpoints(self) -> None:
+        sent = False
         for checkpoint in complete_checkpoints(self._work_dir / CHECKPOINTS):
             if checkpoint.step in self._sent_steps:
                 continue
@@ -91,12 +93,13 @@ class WorkMirror:
                 # Newer ones have taken its place on the disk meanwhile.
                 continue
             self._sent_steps.add(checkpoint.step)
-        if self._node == 0:
+            sent = True
+        if sent and self._node == 0:
             self._drop_old()
 
     def _drop_old(self) -> None:
         steps = self._steps()
-        complete = sorted(step for step, names in steps.items() if self._marks() <= names)
+        complete = self._complete(steps)
         for step in steps:
             if complete and step < complete[-KEPT:][0]:
                 self._store.delete(self._folder(step))
@@ -111,6 +114,10 @@ class WorkMirror:
             if step is not None:
                 found.setdefault(step, set()).add(name)
         return found
+
+    def _complete(self, steps: dict[int, set[str]]) -> list[int]:
+        """The steps that have the marks of all nodes, the newest last."""
+        return sorted(step for step, names in steps.items() if self._marks() <= names)
 
     def _upload(self, path: Path, step: int, name: str) -> None:
         with path.open("rb") as source:
