@@ -90,6 +90,7 @@ class Cluster:
 
     async def versions(self, group: str) -> Sequence[str]:
         """The versions of an API group that are served, the preferred one first; none where the group is not there."""
+        await self._open()
         try:
             answer = await self._call("GET", f"/apis/{group}", doing="look for API groups")
         except RefusedError as error:
@@ -187,7 +188,6 @@ class Cluster:
     async def _call(
         self, method: str, path: str, *, doing: str, query: Mapping[str, str] | None = None, body: Object | None = None
     ) -> Any:
-        await self._open()
         timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
         try:
             async with await self._send(method, path, query or {}, body, timeout, doing) as response:
