@@ -136,11 +136,12 @@ class AsyncInference:
         context: str,
         text: str,
         *,
+        unfinished: bool = False,
         template: PromptTemplate | str | None = None,
         timeout: float | None = None,
     ) -> TextScore:
-        """Summed raw log-probability of a given text after a context."""
-        request = pb.ScoreTextRequest(model=model, context=context, text=text)
+        """Summed raw log-probability of a given text after a context; `unfinished` leaves out its end of sequence."""
+        request = pb.ScoreTextRequest(model=model, context=context, text=text, unfinished=unfinished)
         template_to_proto(template, request.template)
         return from_proto(await self._transport.call(self._refinement.ScoreText, request, timeout), TextScore)
 

@@ -140,16 +140,17 @@ class GenerateResult:
 
 @dataclass(frozen=True)
 class ScoreTextItem:
-    """A text whose log-probability after a context is asked for."""
+    """A text whose log-probability after a context is asked for; `unfinished` ones were cut before their end."""
 
     item_id: str
     context: str
     text: str
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)
 class TextScore:
-    """Summed raw log-probability in nats over the text's tokens and the end of sequence."""
+    """Summed raw log-probability in nats over the text's tokens and, unless unfinished, the end of sequence."""
 
     logprob: float
     token_count: int

@@ -91,12 +91,13 @@ def batch_generate_call(request: pb.BatchGenerateRequest) -> SampleCall:
 
 def score_text_call(request: pb.ScoreTextRequest) -> ScoreCall:
     """One text to score."""
-    return ScoreCall(request.model, (ScoreItem("", request.context, request.text),), _template(request.template))
+    item = ScoreItem("", request.context, request.text, request.unfinished)
+    return ScoreCall(request.model, (item,), _template(request.template))
 
 
 def batch_score_text_call(request: pb.BatchScoreTextRequest) -> ScoreCall:
     """A batch of texts to score."""
-    items = tuple(ScoreItem(item.item_id, item.context, item.text) for item in request.items)
+    items = tuple(ScoreItem(item.item_id, item.context, item.text, item.unfinished) for item in request.items)
     return ScoreCall(request.model, items, _template(request.template))
 
 

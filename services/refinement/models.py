@@ -89,11 +89,12 @@ class SampleResult:
 
 @dataclass(frozen=True)
 class ScoreItem:
-    """A text whose log-probability after a context's prompt is asked for."""
+    """A text whose log-probability after a context's prompt is asked for; an unfinished one was cut before its end."""
 
     item_id: str
     context: str
     text: str
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class ScoreCall:
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """Summed raw log-probability in nats over `token_count` tokens, the end-of-sequence token included."""
+    """Summed raw log-probability in nats over `token_count` tokens, a finished text's end included."""
 
     logprob: float
     token_count: int

@@ -145,6 +145,7 @@ async def _score(
         ScoreRequest(
             prompt=template.render(context=item.context),
             text=template.target_prefix + item.text,
+            add_eos=not item.unfinished,
             adapter=model.adapter,
         )
         for item in items

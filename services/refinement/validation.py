@@ -88,7 +88,7 @@ def check_single(call: SampleCall | ScoreCall, shipped: Mapping[str, PromptTempl
 
 
 def item_violations(item: SampleItem | ScoreItem, prefix: str, shown: frozenset[str]) -> list[FieldViolation]:
-    """Wrong fields of one item; a text that the template shows must not be empty.
+    """Wrong fields of one item; a text that the template shows must not be empty, nor one without any token to score.
 
     Args:
         item: The item.
@@ -98,7 +98,7 @@ def item_violations(item: SampleItem | ScoreItem, prefix: str, shown: frozenset[
     violations = Violations()
     if isinstance(item, ScoreItem):
         texts = {"context": item.context, "text": item.text}
-        needed = shown | {"context", "text"}
+        needed = shown | {"context"} | ({"text"} if item.unfinished else set())
     else:
         texts = {"context": item.context, "initial_output": item.initial_output, "feedback": item.feedback}
         needed = shown | {"context"}

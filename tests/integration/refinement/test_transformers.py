@@ -74,6 +74,19 @@ async def test_sampled_log_probability_is_that_of_scoring_the_same_text(stub: An
             assert scored.logprob == pytest.approx(sample.logprob, abs=1e-3)
 
 
+async def test_a_text_that_was_cut_has_the_log_probability_with_which_it_was_sampled(stub: Any) -> None:
+    sampling = common_pb2.SamplingParams(temperature=1, top_p=1, max_new_tokens=3, seed=4, n=8)
+    generated = await stub.Generate(pb.GenerateRequest(model="base", context="the cat", sampling=sampling))
+    cut = [sample for sample in generated.outputs if sample.finish_reason == common_pb2.FINISH_REASON_LENGTH]
+    assert cut
+
+    for sample in cut:
+        request = pb.ScoreTextRequest(model="base", context="the cat", text=sample.text, unfinished=True)
+        scored = await stub.ScoreText(request)
+        if scored.token_count == sample.token_count:
+            assert scored.logprob == pytest.approx(sample.logprob, abs=1e-3)
+
+
 async def test_prompt_longer_than_the_window_is_refused_alone(stub: Any) -> None:
     items = [pb.GenerateItem(item_id=str(k), context=tiny_sentence(k, 600 if k == 2 else 5)) for k in range(4)]
     failed = {}

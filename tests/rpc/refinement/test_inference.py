@@ -250,14 +250,28 @@ async def test_score_text_counts_the_end_and_puts_the_target_prefix_in_front(har
     assert response.model_version.startswith("base@")
 
 
-async def test_score_text_wants_context_and_text(harness: Harness) -> None:
-    error = await refused(harness.stub.ScoreText(pb.ScoreTextRequest(model="base")))
+async def test_an_unfinished_text_is_scored_without_its_end(harness: Harness) -> None:
+    request = pb.ScoreTextRequest(model="base", context="a post", text="three words here", unfinished=True)
 
+    response = await harness.stub.ScoreText(request)
+
+    assert not harness.engines["base-source"].requests[-1].add_eos
+    assert response.token_count == 3
+
+
+async def test_an_empty_text_can_end_but_not_be_cut(harness: Harness) -> None:
+    ended = await harness.stub.ScoreText(pb.ScoreTextRequest(model="base", context="a post"))
+    assert ended.token_count == 1
+
+    error = await refused(harness.stub.ScoreText(pb.ScoreTextRequest(model="base", unfinished=True)))
     assert fields(error) == {"context", "text"}
 
 
 async def test_batch_score_text_fails_only_the_bad_row(harness: Harness) -> None:
-    items = [pb.ScoreTextItem(item_id=str(k), context="c", text=f"text {k}" if k else "") for k in range(10)]
+    items = [
+        pb.ScoreTextItem(item_id=str(k), context="c", text=f"text {k}" if k else "", unfinished=k == 0)
+        for k in range(10)
+    ]
 
     found = await outcomes(harness.stub.BatchScoreText(pb.BatchScoreTextRequest(model="base", items=items)))
 

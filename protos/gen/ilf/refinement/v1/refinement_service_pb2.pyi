@@ -444,20 +444,24 @@ class ScoreTextItem(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     context: _builtins.str
     text: _builtins.str
-    """The text whose log-probability is asked for; the end-of-sequence token counts as its last token."""
+    """The text whose log-probability is asked for. It may be empty: what is scored then is ending at once."""
+    unfinished: _builtins.bool
+    """The text was cut off: the end-of-sequence token, otherwise its last, is not part of it."""
     def __init__(
         self,
         *,
         item_id: _builtins.str = ...,
         context: _builtins.str = ...,
         text: _builtins.str = ...,
+        unfinished: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "item_id", b"item_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "item_id", b"item_id", "text", b"text", "unfinished", b"unfinished"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -471,9 +475,12 @@ class ScoreTextRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     context: _builtins.str
     text: _builtins.str
+    unfinished: _builtins.bool
+    """As in ScoreTextItem."""
     @_builtins.property
     def template(self) -> _common_pb2.PromptTemplate: ...
     def __init__(
@@ -483,10 +490,11 @@ class ScoreTextRequest(_message.Message):
         context: _builtins.str = ...,
         text: _builtins.str = ...,
         template: _common_pb2.PromptTemplate | None = ...,
+        unfinished: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "model", b"model", "template", b"template", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "model", b"model", "template", b"template", "text", b"text", "unfinished", b"unfinished"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -500,7 +508,7 @@ class ScoreTextResponse(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     logprob: _builtins.float
-    """Sum over the text's tokens and the end-of-sequence token, in nats."""
+    """Sum over the text's tokens and, unless it is unfinished, the end-of-sequence token, in nats."""
     token_count: _builtins.int
     """Tokens summed over."""
     model_version: _builtins.str
