@@ -63,7 +63,7 @@ def stage(
     shutil.rmtree(folder, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     if state is not None:
-        model.load_state_dict(state)
+        _make_whole(model, state)
     if merge and hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     _require_finite(model)
@@ -77,6 +77,23 @@ def stage(
     tokenizer.save_pretrained(folder)
     _write_info(folder, job, wanted, info)
     return folder
+
+
+def _make_whole(model: Any, state: Mapping[str, Any]) -> None:
+    """Undoes `fully_shard` on this process, with gathered weights in the places of its shards.
+
+    A sharded module is an instance of (FSDPModule, its class), which refuses every tensor that is no shard.
+    """
+    from torch.distributed.fsdp import FSDPModule
+    from torch.nn import Parameter
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.__class__ = type(module).__bases__[1]
+    for name in [name for name, _ in model.named_parameters(remove_duplicate=False)]:
+        path, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(path), leaf, Parameter(state[name], requires_grad=False))
+    model.tie_weights()
 
 
 def _require_finite(model: Any) -> None:
