@@ -37,15 +37,15 @@ class Upload:
 class UploadStore(Protocol):
     """Where parts and finished files lie."""
 
-    async def received(self, sha256: str) -> int:
+    async def received(self, upload: UploadId) -> int:
         """Bytes that were received without a gap from the start."""
         ...
 
-    async def append(self, sha256: str, offset: int, data: bytes) -> None:
+    async def append(self, upload: UploadId, offset: int, data: bytes) -> None:
         """Keeps a part, whole or not at all."""
         ...
 
-    async def discard(self, sha256: str) -> None:
+    async def discard(self, upload: UploadId) -> None:
         """Throws all parts away."""
         ...
 
@@ -69,7 +69,7 @@ class UploadService:
     def __init__(self, store: UploadStore, max_bytes: int) -> None:
         self._store = store
         self._max_bytes = max_bytes
-        self._finishing: defaultdict[UploadId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns: defaultdict[UploadId, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def get(self, upload: UploadId) -> Upload:
         """What is there of a file."""
@@ -77,7 +77,7 @@ class UploadService:
         finished = await self._store.finished(upload)
         if finished is not None:
             return Upload(upload, finished[1], finished[0])
-        return Upload(upload, await self._store.received(upload.sha256))
+        return Upload(upload, await self._store.received(upload))
 
     async def receive(self, upload: UploadId, size: int, offset: int, data: AsyncIterator[bytes]) -> Upload:
         """Receives a file from an offset on.
@@ -117,17 +117,25 @@ class UploadService:
                 raise InvalidArgumentError.of("size_bytes", f"is {size}, but more bytes came")
             while len(waiting) >= PART_BYTES or (waiting and offset + len(waiting) == size):
                 part = bytes(waiting[:PART_BYTES])
-                await self._store.append(upload.sha256, offset, part)
+                if not await self._keep(upload, offset, part):
+                    return size
                 offset += len(part)
                 del waiting[: len(part)]
         return offset
 
+    async def _keep(self, upload: UploadId, offset: int, part: bytes) -> bool:
+        """Keeps a part; False where somebody else who sends the same file has finished it."""
+        async with self._turns[upload]:
+            if await self._store.finished(upload) is not None:
+                return False
+            await self._store.append(upload, offset, part)
+            return True
+
     async def _finish(self, upload: UploadId) -> str:
-        # Two callers may send the same file at once: the second finds it finished.
-        async with self._finishing[upload]:
+        async with self._turns[upload]:
             finished = await self._store.finished(upload)
             uri = finished[0] if finished else await self._store.finish(upload)
-            await self._store.discard(upload.sha256)
+            await self._store.discard(upload)
         if uri is None:
             raise InvalidArgumentError.of(
                 "sha256",

@@ -1,4 +1,4 @@
-"""Uploads in the artifact store: parts under `datasets/.uploads/<sha256>/`, files as `datasets/<sha256>/<name>`."""
+"""Uploads in the artifact store: parts in `datasets/.uploads/<sha256>/<name>/`, files as `datasets/<sha256>/<name>`."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class UploadFiles:
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
 
-    async def received(self, sha256: str) -> int:
+    async def received(self, upload: UploadId) -> int:
         """Bytes without a gap from the start."""
-        parts = await asyncio.to_thread(lambda: list(self._parts(sha256)))
+        parts = await asyncio.to_thread(lambda: list(self._parts(upload)))
         return sum(length for _, length in parts)
 
-    async def append(self, sha256: str, offset: int, data: bytes) -> None:
+    async def append(self, upload: UploadId, offset: int, data: bytes) -> None:
         """Writes one part; its name tells what of the file it is."""
-        key = f"{_folder(sha256)}/{offset:020d}-{len(data)}"
+        key = f"{_folder(upload)}/{offset:020d}-{len(data)}"
         await asyncio.to_thread(self._store.write_bytes, key, data)
 
-    async def discard(self, sha256: str) -> None:
+    async def discard(self, upload: UploadId) -> None:
         """Deletes the parts."""
-        await asyncio.to_thread(self._store.delete, _folder(sha256))
+        await asyncio.to_thread(self._store.delete, _folder(upload))
 
     async def finished(self, upload: UploadId) -> tuple[str, int] | None:
         """The key is the URI: it means the same to every service."""
@@ -50,25 +50,25 @@ class UploadFiles:
     def _finish(self, upload: UploadId) -> str | None:
         key = _key(upload)
         try:
-            self._store.write(key, lambda target: self._join(upload.sha256, target))
+            self._store.write(key, lambda target: self._join(upload, target))
         except _OtherDigest:
             return None
         return key
 
-    def _join(self, sha256: str, target: BinaryIO) -> None:
+    def _join(self, upload: UploadId, target: BinaryIO) -> None:
         digest = hashlib.sha256()
-        for key, _ in self._parts(sha256):
+        for key, _ in self._parts(upload):
             with self._store.open(key) as part:
                 while block := part.read(_BLOCK):
                     digest.update(block)
                     target.write(block)
-        if digest.hexdigest() != sha256:
+        if digest.hexdigest() != upload.sha256:
             raise _OtherDigest
 
-    def _parts(self, sha256: str) -> Iterator[tuple[str, int]]:
+    def _parts(self, upload: UploadId) -> Iterator[tuple[str, int]]:
         """Keys and lengths of the parts that follow one another from the start."""
         end = 0
-        for key in self._store.list_files(_folder(sha256)):
+        for key in self._store.list_files(_folder(upload)):
             name = _PART.fullmatch(key.rpartition("/")[2])
             if name and int(name[1]) == end:
                 yield key, int(name[2])
@@ -79,8 +79,8 @@ class _OtherDigest(Exception):
     """The parts are not the announced file."""
 
 
-def _folder(sha256: str) -> str:
-    return f"datasets/.uploads/{sha256}"
+def _folder(upload: UploadId) -> str:
+    return f"datasets/.uploads/{upload.sha256}/{upload.name}"
 
 
 def _key(upload: UploadId) -> str:

@@ -89,6 +89,31 @@ async def test_two_callers_that_send_the_same_file_both_get_it(store: ArtifactSt
     assert store.read_bytes(results[0].uri) == DATA
 
 
+async def test_a_part_that_comes_when_another_caller_has_finished_is_not_kept(store: ArtifactStore) -> None:
+    upload, shared = named(DATA), service(store)
+    finished = asyncio.Event()
+
+    async def late() -> AsyncIterator[bytes]:
+        yield DATA[:300]
+        await finished.wait()
+        yield DATA[300:]
+
+    slow = asyncio.create_task(shared.receive(upload, len(DATA), 0, late()))
+    quick = await shared.receive(upload, len(DATA), 0, blocks(DATA))
+    finished.set()
+    assert await slow == quick
+    assert files(store) == [quick.uri]
+
+
+async def test_one_content_under_two_names_is_two_files(store: ArtifactStore) -> None:
+    shared = service(store)
+    one, other = named(DATA), named(DATA, "test.jsonl")
+    begun = await shared.receive(one, len(DATA), 0, blocks(DATA[:300]))
+    await shared.receive(other, len(DATA), 0, blocks(DATA))
+    whole = await shared.receive(one, len(DATA), begun.received_bytes, blocks(DATA[begun.received_bytes :]))
+    assert store.read_bytes(whole.uri) == DATA
+
+
 async def test_other_bytes_than_announced_are_refused_and_forgotten(store: ArtifactStore) -> None:
     upload = named(DATA)
     with pytest.raises(InvalidArgumentError) as caught:
