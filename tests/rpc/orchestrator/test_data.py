@@ -16,7 +16,7 @@ from ilf_common.artifacts import ArtifactStore
 from ilf_common.datasets import ColumnMap, open_dataset
 from services.orchestrator.adapters.upload_files import UploadFiles
 from services.orchestrator.data_servicer import DataServicer
-from services.orchestrator.uploads import PART_BYTES, UploadService
+from services.orchestrator.uploads import PART_BYTES, UploadId, UploadService
 from tests.support import running_server
 
 
@@ -41,8 +41,8 @@ class CountingFiles(UploadFiles):
         self.offsets: list[int] = []
         self.first_part = asyncio.Event()
 
-    async def append(self, sha256: str, offset: int, data: bytes) -> None:
-        await super().append(sha256, offset, data)
+    async def append(self, upload: UploadId, offset: int, data: bytes) -> None:
+        await super().append(upload, offset, data)
         self.offsets.append(offset)
         self.first_part.set()
 
