@@ -9,6 +9,7 @@ from ilf_client._blocking import Blocking, LoopThread, Streaming, SyncNoun
 from ilf_client._transport import Timeouts
 from ilf_client.aio.client import AsyncClient
 from ilf_client.aio.data import AsyncData
+from ilf_client.aio.evaluation import AsyncEvaluation
 from ilf_client.aio.jobs import AsyncJobs
 from ilf_client.aio.policies import AsyncPolicies
 from ilf_client.aio.reward import AsyncReward
@@ -82,9 +83,17 @@ class Comparisons(SyncNoun[AsyncComparisons]):
 
 
 class Data(SyncNoun[AsyncData]):
-    """Send datasets."""
+    """Send datasets, fetch checkpoints."""
 
     push = Blocking(AsyncData.push)
+    pull = Blocking(AsyncData.pull)
+    describe = Blocking(AsyncData.describe)
+
+
+class Evaluation(SyncNoun[AsyncEvaluation]):
+    """Measure policies on datasets."""
+
+    best_of_n = Blocking(AsyncEvaluation.best_of_n)
 
 
 class Client(SyncNoun[AsyncClient]):
@@ -108,6 +117,7 @@ class Client(SyncNoun[AsyncClient]):
         self.feedback = Feedback(twin.feedback, loop)
         self.comparisons = Comparisons(twin.comparisons, loop)
         self.data = Data(twin.data, loop)
+        self.evaluation = Evaluation(twin.evaluation, loop)
 
     refine = Blocking(AsyncClient.refine)
     batch_refine = Streaming(AsyncClient.batch_refine)

@@ -7,6 +7,7 @@ from typing import Self
 
 from ilf_client._transport import Timeouts, Transport
 from ilf_client.aio.data import AsyncData
+from ilf_client.aio.evaluation import AsyncEvaluation
 from ilf_client.aio.inference import AsyncInference
 from ilf_client.aio.jobs import AsyncJobs
 from ilf_client.aio.policies import AsyncPolicies
@@ -38,7 +39,7 @@ class AsyncClient(AsyncInference, AsyncRanking, AsyncPools):
         runs: Runs of the loop.
         feedback: Feedback tasks of people.
         comparisons: Comparison tasks of people.
-        data: Datasets in the artifact store.
+        data: Files to and from the artifact store.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class AsyncClient(AsyncInference, AsyncRanking, AsyncPools):
         self.feedback = AsyncFeedback(self._transport)
         self.comparisons = AsyncComparisons(self._transport)
         self.data = AsyncData(self._transport)
+        self.evaluation = AsyncEvaluation(self)
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -1,9 +1,10 @@
-"""Dataset files of this machine, brought to the services' artifact store."""
+"""Files between this machine and the services' artifact store."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,11 @@ from ilf.data.v1.data_service_pb2_grpc import DataServiceStub
 
 from ilf_client._convert import from_proto
 from ilf_client._transport import Transport
+from ilf_client.incoming import IncomingDirectory
 from ilf_client.models.data import Upload
-from ilf_common.artifacts.manifest import describe_stream
+from ilf_common.artifacts.manifest import FileEntry, Manifest, describe_stream
 from ilf_common.errors import AbortedError, UnavailableError
-from ilf_common.rpc.client import call
+from ilf_common.rpc.client import call, stream
 
 if TYPE_CHECKING:
     from ilf.data.v1.data_service_pb2_grpc import DataServiceAsyncStub
@@ -25,7 +27,7 @@ _BLOCK = 1 << 20
 
 
 class AsyncData:
-    """Send datasets."""
+    """Send datasets, fetch checkpoints."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -77,6 +79,74 @@ class AsyncData:
         if not there.uri:
             raise UnavailableError(f"The upload of {file.name} ended early.", reason="UPLOAD_INCOMPLETE")
         return from_proto(there, Upload)
+
+    async def pull(
+        self,
+        uri: str,
+        folder: str | Path,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        timeout: float | None = None,
+    ) -> Manifest:
+        """Fetches a published directory, or what an earlier attempt left of it; every file is verified.
+
+        Args:
+            uri: In the artifact store: a checkpoint, or what else has a manifest.
+            folder: New, empty, or left by an earlier attempt.
+            progress: Called with the bytes that are here and the size of the whole.
+            timeout: Seconds for the whole; None waits as long as it gets on.
+
+        Returns:
+            What was fetched.
+
+        Raises:
+            NotFoundError: reason CHECKPOINT_NOT_FOUND.
+            InvalidArgumentError: reason URI_OUTSIDE_STORE.
+            FailedPreconditionError: FOLDER_NOT_EMPTY, or CHECKPOINT_BROKEN.
+        """
+        manifest = await self.describe(uri)
+        incoming = await asyncio.to_thread(IncomingDirectory, Path(folder), manifest, uri)
+        size = sum(entry.size for entry in manifest.files)
+
+        async def attempt(seconds: float | None, renew: Callable[[], None]) -> None:
+            before = 0
+            for entry in manifest.files:
+
+                def got(here: int, before: int = before) -> None:
+                    renew()
+                    (progress or _nothing)(before + here, size)
+
+                await self._fetch(uri, entry, incoming, seconds, got)
+                before += entry.size
+
+        await self._transport.resume(attempt, timeout)
+        incoming.close()
+        return manifest
+
+    async def describe(self, uri: str, *, timeout: float | None = None) -> Manifest:
+        """What a published directory holds; errors as in `pull`."""
+        found = await self._transport.call(self._stub.GetDirectory, pb.GetDirectoryRequest(uri=uri), timeout)
+        return Manifest(tuple(FileEntry(file.path, file.size_bytes, file.sha256) for file in found.files))
+
+    async def _fetch(
+        self,
+        uri: str,
+        entry: FileEntry,
+        incoming: IncomingDirectory,
+        seconds: float | None,
+        got: Callable[[int], None],
+    ) -> None:
+        here = await asyncio.to_thread(incoming.missing_from, entry)
+        if here is None:
+            got(entry.size)
+            return
+        asked = pb.DownloadFileRequest(uri=uri, path=entry.path, offset=here)
+        async with aclosing(stream(self._stub.DownloadFile, asked, timeout=seconds)) as blocks:
+            async for block in blocks:
+                await asyncio.to_thread(incoming.write, entry, here, block.data)
+                here += len(block.data)
+                got(here)
+        await asyncio.to_thread(incoming.finish, entry)
 
 
 class _File:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from ilf_client.cli.options import Session, service_options
+from ilf_client.cli.progress import transfer_bar
 
 
 @click.group()
@@ -28,16 +26,6 @@ def push_dataset(session: Session, file: Path, name: str) -> None:
 
     Example: ilf run run.yaml --set dataset.train_uri=$(ilf data push train.jsonl)
     """
-    with session.client() as client, _bar(file.stat().st_size) as progress:
+    with session.client() as client, transfer_bar("sending") as progress:
         upload = client.data.push(file, name=name, progress=progress, timeout=session.timeout)
     session.show(upload, lambda: click.echo(upload.uri))
-
-
-@contextmanager
-def _bar(size: int) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal's standard error; nothing elsewhere, so that the URI can be piped on."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=size, label="sending", file=sys.stderr) as bar:
-        yield lambda sent, _: bar.update(sent - bar.pos)

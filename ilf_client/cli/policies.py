@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ilf_client.cli.options import Session, service_options
 from ilf_client.cli.output import print_table
 from ilf_client.humanize import since
+
+if TYPE_CHECKING:
+    from ilf_client.sync import Client
+    from ilf_common.artifacts.manifest import Manifest
+    from ilf_common.artifacts.store import ArtifactStore
 
 
 @click.group()
@@ -104,27 +110,48 @@ def rollback_policy(session: Session, alias: str) -> None:
 @policies.command("pull")
 @click.argument("source")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--store", metavar="ROOT", help="The artifact store. Default: ILF_STORE, then that of `ilf up`.")
+@click.option("--store", metavar="ROOT", help="The artifact store. Default: ILF_STORE, that of `ilf up`, the server.")
 @service_options
 def pull_policy(session: Session, source: str, folder: Path, store: str | None) -> None:
     """Copy a checkpoint out of the store into FOLDER, every file verified.
 
-    SOURCE is the name of a version, or the checkpoint's URI in the store.
+    SOURCE is the name of a version, or the checkpoint's URI in the store. Where this machine does not reach the store,
+    the server sends the files; what broke off goes on where it stopped: call it again.
     """
-    from ilf_client.checkpoints import pull
-    from ilf_client.cli.addresses import artifact_store
+    from ilf_client.cli.addresses import reachable_store
 
-    artifacts = artifact_store(store)
-    if artifacts.has_manifest(artifacts.resolve(source, field="source")):
-        uri = source
-    else:
-        with session.client() as client:
-            uri = client.policies.get(source, timeout=session.timeout).uri
-    manifest = pull(artifacts, uri, folder)
+    artifacts = reachable_store(store, server=session.server)
+    with session.client() as client:
+        uri, manifest = (
+            _from_server(client, source, folder)
+            if artifacts is None
+            else _from_store(client, artifacts, source, folder)
+        )
     session.show(
         {"uri": uri, "folder": str(folder), "digest": manifest.digest, "files": len(manifest.files)},
         lambda: click.echo(f"{len(manifest.files)} files of {uri} are in {folder} (digest {manifest.digest[:12]})"),
     )
+
+
+def _from_store(client: Client, artifacts: ArtifactStore, source: str, folder: Path) -> tuple[str, Manifest]:
+    from ilf_client.checkpoints import pull
+
+    published = artifacts.has_manifest(artifacts.resolve(source, field="source"))
+    uri = source if published else client.policies.get(source).uri
+    return uri, pull(artifacts, uri, folder)
+
+
+def _from_server(client: Client, source: str, folder: Path) -> tuple[str, Manifest]:
+    from ilf_client.cli.progress import transfer_bar
+    from ilf_common.errors import NotFoundError
+
+    try:
+        client.data.describe(source)
+        uri = source
+    except NotFoundError:
+        uri = client.policies.get(source).uri
+    with transfer_bar("fetching") as progress:
+        return uri, client.data.pull(uri, folder, progress=progress)
 
 
 @policies.command("push")

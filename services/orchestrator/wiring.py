@@ -21,6 +21,7 @@ from services.orchestrator.adapters.clock import SystemClock
 from services.orchestrator.adapters.database import in_thread, open_database, prepare_database
 from services.orchestrator.adapters.datasets import DatasetSource
 from services.orchestrator.adapters.dbos_workflows import DbosWorkflows
+from services.orchestrator.adapters.download_files import DownloadFiles
 from services.orchestrator.adapters.fence import Fence
 from services.orchestrator.adapters.finetune_client import FinetuneClient
 from services.orchestrator.adapters.plugin_client import PluginClient
@@ -35,6 +36,7 @@ from services.orchestrator.adapters.sql_store import SqlRunStore
 from services.orchestrator.adapters.sql_tasks import SqlTaskStore
 from services.orchestrator.adapters.upload_files import UploadFiles
 from services.orchestrator.data_servicer import DataServicer
+from services.orchestrator.downloads import DownloadService
 from services.orchestrator.journal import Signal
 from services.orchestrator.people import PeopleService
 from services.orchestrator.pools.board import PoolBoard
@@ -94,7 +96,9 @@ class Orchestrator:
         self._runs.attach(self._workflows, self._pools)
         people = PeopleService(self._runs, tasks, shards, clock, signal)
         self._servicer = OrchestratorServicer(self._runs, people, shards, self._pools.board)
-        self._data = DataServicer(UploadService(UploadFiles(store), settings.uploads.max_bytes))
+        self._data = DataServicer(
+            UploadService(UploadFiles(store), settings.uploads.max_bytes), DownloadService(DownloadFiles(store))
+        )
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         """Adds the services to a server, and answers their names."""

@@ -69,6 +69,9 @@ def test_a_run_learns_while_pools_come_and_go_and_things_break(release: Release,
         assert pods.most_at_once("refinement-worker") == 2
         until(lambda: not any(release.pods(component) for component in SERVING), 120, "the pools did not go to 0")
         assert "refinement" in laptop.ilf("pools")
+        checkpoint = run["iterations"][-1]["checkpoint_uri"]
+        laptop.ilf("policies", "pull", checkpoint, str(tmp_path / "pulled"), timeout=300)
+        assert (tmp_path / "pulled" / "config.json").is_file()
 
 
 def test_helm_test_passes(release: Release) -> None:

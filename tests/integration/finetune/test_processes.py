@@ -78,7 +78,7 @@ def test_two_processes_end_with_the_weights_of_one(workshop: Workshop, kind: Fin
 
 
 @pytest.mark.parametrize("kind", [FinetuneKind.SFT, FinetuneKind.REWARD_MODEL])
-@pytest.mark.parametrize("lora", [None, LoraSpec(rank=4)], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [None, pytest.param(LoraSpec(rank=4), marks=pytest.mark.slow)], ids=["full", "lora"])
 def test_a_sharded_model_ends_with_the_weights_of_a_whole_one(
     workshop: Workshop, kind: FinetuneKind, lora: LoraSpec | None
 ) -> None:
@@ -93,6 +93,7 @@ def test_a_sharded_model_ends_with_the_weights_of_a_whole_one(
     assert furthest(workshop, job, sharded) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_sharded_training_goes_on_from_its_checkpoint(workshop: Workshop) -> None:
     dataset = workshop.write_rows("rows", reversals(60))
     job = workshop.job("whole", dataset, epochs=2, batch_size=2, save_steps=5)

@@ -1,21 +1,25 @@
-"""`data.push` against a real server: it goes on where it stopped, and tells what is wrong."""
+"""`data.push` and `data.pull` against a real server: they go on where they stopped, and tell what is wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 
 import grpc
 import pytest
 from ilf.data.v1.data_service_pb2_grpc import add_DataServiceServicer_to_server
 
-from ilf_client import AsyncClient, Endpoints, InvalidArgumentError
+from ilf_client import AsyncClient, Endpoints, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ilf_common.artifacts import ArtifactStore
+from ilf_common.artifacts.manifest import describe_directory
 from ilf_common.datasets import ColumnMap, open_dataset
+from services.orchestrator.adapters.download_files import DownloadFiles
 from services.orchestrator.adapters.upload_files import UploadFiles
 from services.orchestrator.data_servicer import DataServicer
+from services.orchestrator.downloads import DownloadService
 from services.orchestrator.uploads import PART_BYTES, UploadId, UploadService
 from tests.support import running_server
 
@@ -52,10 +56,41 @@ def files(store: ArtifactStore) -> CountingFiles:
     return CountingFiles(store)
 
 
+class CountingDownloads(DownloadFiles):
+    """Remembers from where files were read."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        super().__init__(store)
+        self.reads: list[tuple[str, int]] = []
+
+    async def read(self, uri: str, path: str, offset: int) -> AsyncGenerator[bytes]:
+        self.reads.append((path, offset))
+        async for block in super().read(uri, path, offset):
+            yield block
+
+
 @pytest.fixture
-async def client(files: CountingFiles) -> AsyncIterator[AsyncClient]:
+def leaving(store: ArtifactStore) -> CountingDownloads:
+    return CountingDownloads(store)
+
+
+@pytest.fixture
+def checkpoint(store: ArtifactStore, tmp_path: Path) -> str:
+    """A published directory of 9 MiB and a little."""
+    folder = tmp_path / "checkpoint"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "parts" / "weights").write_bytes(random.Random(0).randbytes(9 * 1024 * 1024 + 5))
+    (folder / "empty").touch()
+    store.publish_directory(folder, "runs/a/it-1/checkpoint")
+    return "runs/a/it-1/checkpoint"
+
+
+@pytest.fixture
+async def client(files: CountingFiles, leaving: CountingDownloads) -> AsyncIterator[AsyncClient]:
     def register(server: grpc.aio.Server) -> Sequence[str]:
-        add_DataServiceServicer_to_server(DataServicer(UploadService(files, 100 * PART_BYTES)), server)
+        uploads, downloads = UploadService(files, 100 * PART_BYTES), DownloadService(leaving)
+        add_DataServiceServicer_to_server(DataServicer(uploads, downloads), server)
         return []
 
     async with running_server(register, component="orchestrator") as address, AsyncClient(Endpoints.at(address)) as it:
@@ -105,3 +140,81 @@ async def test_a_wrong_name_is_refused_before_anything_is_sent(
         await client.data.push(dataset, name="a/b.jsonl")
     assert [violation.field for violation in caught.value.violations] == ["name"]
     assert files.offsets == []
+
+
+async def test_a_pulled_directory_is_the_published_one(
+    client: AsyncClient, store: ArtifactStore, checkpoint: str, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int]] = []
+    manifest = await client.data.pull(checkpoint, tmp_path / "here", progress=lambda *at: seen.append(at))
+    assert manifest == store.read_manifest(checkpoint) == describe_directory(tmp_path / "here")
+    size = sum(entry.size for entry in manifest.files)
+    assert seen[-1] == (size, size) and seen == sorted(seen)
+
+
+async def test_a_pull_that_was_killed_fetches_only_the_rest(
+    client: AsyncClient, leaving: CountingDownloads, store: ArtifactStore, checkpoint: str, tmp_path: Path
+) -> None:
+    begun = asyncio.Event()
+    pulling = asyncio.create_task(
+        client.data.pull(checkpoint, tmp_path / "here", progress=lambda here, _: here > 1 << 20 and begun.set())
+    )
+    await begun.wait()
+    pulling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pulling
+    leaving.reads.clear()
+    await client.data.pull(checkpoint, tmp_path / "here")
+    assert describe_directory(tmp_path / "here") == store.read_manifest(checkpoint)
+    assert [path for path, _ in leaving.reads] == ["parts/weights"] and leaving.reads[0][1] >= 1 << 20
+
+
+async def test_bytes_that_changed_in_the_store_are_refused_and_forgotten(
+    client: AsyncClient, store: ArtifactStore, checkpoint: str, tmp_path: Path
+) -> None:
+    store.write_bytes(f"{checkpoint}/config.json", b"[]")
+    with pytest.raises(FailedPreconditionError) as caught:
+        await client.data.pull(checkpoint, tmp_path / "here")
+    assert caught.value.reason == "CHECKPOINT_BROKEN"
+    store.write_bytes(f"{checkpoint}/config.json", b"{}")
+    await client.data.pull(checkpoint, tmp_path / "here")
+    assert describe_directory(tmp_path / "here") == store.read_manifest(checkpoint)
+
+
+async def test_a_folder_with_other_files_is_left_alone(
+    client: AsyncClient, leaving: CountingDownloads, checkpoint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "thesis.tex").write_text("years of work")
+    with pytest.raises(FailedPreconditionError) as caught:
+        await client.data.pull(checkpoint, tmp_path / "here")
+    assert caught.value.reason == "FOLDER_NOT_EMPTY"
+    assert leaving.reads == []
+
+
+@pytest.mark.parametrize("uri", ["/etc", "../secrets", "s3://elsewhere/x"])
+async def test_nothing_outside_the_store_is_handed_out(client: AsyncClient, uri: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        await client.data.pull(uri, tmp_path / "here")
+    assert caught.value.reason == "URI_OUTSIDE_STORE"
+
+
+async def test_a_directory_without_a_manifest_is_not_there(
+    client: AsyncClient, store: ArtifactStore, tmp_path: Path
+) -> None:
+    store.write_bytes("runs/a/notes.txt", b"x")
+    with pytest.raises(NotFoundError) as caught:
+        await client.data.pull("runs/a", tmp_path / "here")
+    assert caught.value.reason == "CHECKPOINT_NOT_FOUND"
+
+
+async def test_only_what_the_manifest_names_leaves_the_store(
+    client: AsyncClient, store: ArtifactStore, checkpoint: str
+) -> None:
+    store.write_bytes(f"{checkpoint}/late", b"x")
+    downloads = DownloadService(DownloadFiles(store))
+    for path in ("late", "../checkpoint/config.json"):
+        with pytest.raises(NotFoundError):
+            await anext(downloads.read(checkpoint, path, 0))
+    with pytest.raises(InvalidArgumentError, match="must be 0 to 2"):
+        await anext(downloads.read(checkpoint, "config.json", 3))

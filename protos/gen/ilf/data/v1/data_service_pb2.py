@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eilf/data/v1/data_service.proto\x12\x0bilf.data.v1\"0\n\x10GetUploadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"[\n\x14UploadDatasetRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.ilf.data.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"P\n\x0cUploadHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"K\n\x06Upload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x16\n\x0ereceived_bytes\x18\x03 \x01(\x03\x12\x0b\n\x03uri\x18\x04 \x01(\t2\x99\x01\n\x0b\x44\x61taService\x12?\n\tGetUpload\x12\x1d.ilf.data.v1.GetUploadRequest\x1a\x13.ilf.data.v1.Upload\x12I\n\rUploadDataset\x12!.ilf.data.v1.UploadDatasetRequest\x1a\x13.ilf.data.v1.Upload(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eilf/data/v1/data_service.proto\x12\x0bilf.data.v1\"0\n\x10GetUploadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"[\n\x14UploadDatasetRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.ilf.data.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"P\n\x0cUploadHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"K\n\x06Upload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x16\n\x0ereceived_bytes\x18\x03 \x01(\x03\x12\x0b\n\x03uri\x18\x04 \x01(\t\"\"\n\x13GetDirectoryRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\"S\n\tDirectory\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12)\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1a.ilf.data.v1.DirectoryFile\"A\n\rDirectoryFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"@\n\x13\x44ownloadFileRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"$\n\x14\x44ownloadFileResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xba\x02\n\x0b\x44\x61taService\x12?\n\tGetUpload\x12\x1d.ilf.data.v1.GetUploadRequest\x1a\x13.ilf.data.v1.Upload\x12I\n\rUploadDataset\x12!.ilf.data.v1.UploadDatasetRequest\x1a\x13.ilf.data.v1.Upload(\x01\x12H\n\x0cGetDirectory\x12 .ilf.data.v1.GetDirectoryRequest\x1a\x16.ilf.data.v1.Directory\x12U\n\x0c\x44ownloadFile\x12 .ilf.data.v1.DownloadFileRequest\x1a!.ilf.data.v1.DownloadFileResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADHEADER']._serialized_end=270
   _globals['_UPLOAD']._serialized_start=272
   _globals['_UPLOAD']._serialized_end=347
-  _globals['_DATASERVICE']._serialized_start=350
-  _globals['_DATASERVICE']._serialized_end=503
+  _globals['_GETDIRECTORYREQUEST']._serialized_start=349
+  _globals['_GETDIRECTORYREQUEST']._serialized_end=383
+  _globals['_DIRECTORY']._serialized_start=385
+  _globals['_DIRECTORY']._serialized_end=468
+  _globals['_DIRECTORYFILE']._serialized_start=470
+  _globals['_DIRECTORYFILE']._serialized_end=535
+  _globals['_DOWNLOADFILEREQUEST']._serialized_start=537
+  _globals['_DOWNLOADFILEREQUEST']._serialized_end=601
+  _globals['_DOWNLOADFILERESPONSE']._serialized_start=603
+  _globals['_DOWNLOADFILERESPONSE']._serialized_end=639
+  _globals['_DATASERVICE']._serialized_start=642
+  _globals['_DATASERVICE']._serialized_end=956
 # @@protoc_insertion_point(module_scope)

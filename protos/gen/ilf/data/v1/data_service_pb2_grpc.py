@@ -26,13 +26,14 @@ if _version_not_supported:
 
 
 class DataServiceStub:
-    """Brings dataset files of a caller's machine into the artifact store.
+    """Brings dataset files of a caller's machine into the artifact store, and published directories out of it.
 
     An upload is known by the name and the sha256 of the whole file. What was received is kept in the store, so that an
     upload that broke off goes on where it stopped, whichever process serves it then.
 
     Reasons: INVALID_FIELD, UPLOAD_OFFSET (ABORTED: more or less was received than the caller thinks; ask GetUpload),
-    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away).
+    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away),
+    URI_OUTSIDE_STORE, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, ARTIFACT_NOT_FOUND (the directory has no such file).
     """
 
     def __init__(self, channel):
@@ -51,16 +52,27 @@ class DataServiceStub:
                 request_serializer=ilf_dot_data_dot_v1_dot_data__service__pb2.UploadDatasetRequest.SerializeToString,
                 response_deserializer=ilf_dot_data_dot_v1_dot_data__service__pb2.Upload.FromString,
                 _registered_method=True)
+        self.GetDirectory = channel.unary_unary(
+                '/ilf.data.v1.DataService/GetDirectory',
+                request_serializer=ilf_dot_data_dot_v1_dot_data__service__pb2.GetDirectoryRequest.SerializeToString,
+                response_deserializer=ilf_dot_data_dot_v1_dot_data__service__pb2.Directory.FromString,
+                _registered_method=True)
+        self.DownloadFile = channel.unary_stream(
+                '/ilf.data.v1.DataService/DownloadFile',
+                request_serializer=ilf_dot_data_dot_v1_dot_data__service__pb2.DownloadFileRequest.SerializeToString,
+                response_deserializer=ilf_dot_data_dot_v1_dot_data__service__pb2.DownloadFileResponse.FromString,
+                _registered_method=True)
 
 
 class DataServiceServicer:
-    """Brings dataset files of a caller's machine into the artifact store.
+    """Brings dataset files of a caller's machine into the artifact store, and published directories out of it.
 
     An upload is known by the name and the sha256 of the whole file. What was received is kept in the store, so that an
     upload that broke off goes on where it stopped, whichever process serves it then.
 
     Reasons: INVALID_FIELD, UPLOAD_OFFSET (ABORTED: more or less was received than the caller thinks; ask GetUpload),
-    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away).
+    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away),
+    URI_OUTSIDE_STORE, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, ARTIFACT_NOT_FOUND (the directory has no such file).
     """
 
     def GetUpload(self, request, context):
@@ -73,6 +85,20 @@ class DataServiceServicer:
     def UploadDataset(self, request_iterator, context):
         """Receives a file, or what is left of it: the first message is the header, all others are data. A stream that ends
         early leaves an upload to be continued. Idempotent: a file that is there is answered as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDirectory(self, request, context):
+        """What a published directory (a checkpoint, say) holds. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadFile(self, request, context):
+        """The bytes of one of its files, from an offset on. Changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,6 +117,16 @@ def add_DataServiceServicer_to_server(servicer, server):
                     request_deserializer=ilf_dot_data_dot_v1_dot_data__service__pb2.UploadDatasetRequest.FromString,
                     response_serializer=ilf_dot_data_dot_v1_dot_data__service__pb2.Upload.SerializeToString,
             ),
+            'GetDirectory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDirectory,
+                    request_deserializer=ilf_dot_data_dot_v1_dot_data__service__pb2.GetDirectoryRequest.FromString,
+                    response_serializer=ilf_dot_data_dot_v1_dot_data__service__pb2.Directory.SerializeToString,
+            ),
+            'DownloadFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadFile,
+                    request_deserializer=ilf_dot_data_dot_v1_dot_data__service__pb2.DownloadFileRequest.FromString,
+                    response_serializer=ilf_dot_data_dot_v1_dot_data__service__pb2.DownloadFileResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ilf.data.v1.DataService', rpc_method_handlers)
@@ -100,13 +136,14 @@ def add_DataServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DataService:
-    """Brings dataset files of a caller's machine into the artifact store.
+    """Brings dataset files of a caller's machine into the artifact store, and published directories out of it.
 
     An upload is known by the name and the sha256 of the whole file. What was received is kept in the store, so that an
     upload that broke off goes on where it stopped, whichever process serves it then.
 
     Reasons: INVALID_FIELD, UPLOAD_OFFSET (ABORTED: more or less was received than the caller thinks; ask GetUpload),
-    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away).
+    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away),
+    URI_OUTSIDE_STORE, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, ARTIFACT_NOT_FOUND (the directory has no such file).
     """
 
     @staticmethod
@@ -153,6 +190,60 @@ class DataService:
             '/ilf.data.v1.DataService/UploadDataset',
             ilf_dot_data_dot_v1_dot_data__service__pb2.UploadDatasetRequest.SerializeToString,
             ilf_dot_data_dot_v1_dot_data__service__pb2.Upload.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDirectory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ilf.data.v1.DataService/GetDirectory',
+            ilf_dot_data_dot_v1_dot_data__service__pb2.GetDirectoryRequest.SerializeToString,
+            ilf_dot_data_dot_v1_dot_data__service__pb2.Directory.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ilf.data.v1.DataService/DownloadFile',
+            ilf_dot_data_dot_v1_dot_data__service__pb2.DownloadFileRequest.SerializeToString,
+            ilf_dot_data_dot_v1_dot_data__service__pb2.DownloadFileResponse.FromString,
             options,
             channel_credentials,
             insecure,

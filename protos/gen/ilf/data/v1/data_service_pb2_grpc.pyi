@@ -27,13 +27,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DataServiceStub:
-    """Brings dataset files of a caller's machine into the artifact store.
+    """Brings dataset files of a caller's machine into the artifact store, and published directories out of it.
 
     An upload is known by the name and the sha256 of the whole file. What was received is kept in the store, so that an
     upload that broke off goes on where it stopped, whichever process serves it then.
 
     Reasons: INVALID_FIELD, UPLOAD_OFFSET (ABORTED: more or less was received than the caller thinks; ask GetUpload),
-    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away).
+    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away),
+    URI_OUTSIDE_STORE, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, ARTIFACT_NOT_FOUND (the directory has no such file).
     """
 
     @_typing.overload
@@ -46,16 +47,21 @@ class DataServiceStub:
     """Receives a file, or what is left of it: the first message is the header, all others are data. A stream that ends
     early leaves an upload to be continued. Idempotent: a file that is there is answered as it is.
     """
+    GetDirectory: _grpc.UnaryUnaryMultiCallable[_data_service_pb2.GetDirectoryRequest, _data_service_pb2.Directory]
+    """What a published directory (a checkpoint, say) holds. Changes nothing."""
+    DownloadFile: _grpc.UnaryStreamMultiCallable[_data_service_pb2.DownloadFileRequest, _data_service_pb2.DownloadFileResponse]
+    """The bytes of one of its files, from an offset on. Changes nothing."""
 
 @_typing.type_check_only
 class DataServiceAsyncStub(DataServiceStub):
-    """Brings dataset files of a caller's machine into the artifact store.
+    """Brings dataset files of a caller's machine into the artifact store, and published directories out of it.
 
     An upload is known by the name and the sha256 of the whole file. What was received is kept in the store, so that an
     upload that broke off goes on where it stopped, whichever process serves it then.
 
     Reasons: INVALID_FIELD, UPLOAD_OFFSET (ABORTED: more or less was received than the caller thinks; ask GetUpload),
-    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away).
+    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away),
+    URI_OUTSIDE_STORE, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, ARTIFACT_NOT_FOUND (the directory has no such file).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -65,15 +71,20 @@ class DataServiceAsyncStub(DataServiceStub):
     """Receives a file, or what is left of it: the first message is the header, all others are data. A stream that ends
     early leaves an upload to be continued. Idempotent: a file that is there is answered as it is.
     """
+    GetDirectory: _aio.UnaryUnaryMultiCallable[_data_service_pb2.GetDirectoryRequest, _data_service_pb2.Directory]  # type: ignore[assignment]
+    """What a published directory (a checkpoint, say) holds. Changes nothing."""
+    DownloadFile: _aio.UnaryStreamMultiCallable[_data_service_pb2.DownloadFileRequest, _data_service_pb2.DownloadFileResponse]  # type: ignore[assignment]
+    """The bytes of one of its files, from an offset on. Changes nothing."""
 
 class DataServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Brings dataset files of a caller's machine into the artifact store.
+    """Brings dataset files of a caller's machine into the artifact store, and published directories out of it.
 
     An upload is known by the name and the sha256 of the whole file. What was received is kept in the store, so that an
     upload that broke off goes on where it stopped, whichever process serves it then.
 
     Reasons: INVALID_FIELD, UPLOAD_OFFSET (ABORTED: more or less was received than the caller thinks; ask GetUpload),
-    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away).
+    DIGEST_MISMATCH (INVALID_ARGUMENT: the bytes are not those that were announced; what was received is thrown away),
+    URI_OUTSIDE_STORE, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, ARTIFACT_NOT_FOUND (the directory has no such file).
     """
 
     @_abc_1.abstractmethod
@@ -93,5 +104,21 @@ class DataServiceServicer(metaclass=_abc_1.ABCMeta):
         """Receives a file, or what is left of it: the first message is the header, all others are data. A stream that ends
         early leaves an upload to be continued. Idempotent: a file that is there is answered as it is.
         """
+
+    @_abc_1.abstractmethod
+    def GetDirectory(
+        self,
+        request: _data_service_pb2.GetDirectoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_service_pb2.Directory, _abc.Awaitable[_data_service_pb2.Directory]]:
+        """What a published directory (a checkpoint, say) holds. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def DownloadFile(
+        self,
+        request: _data_service_pb2.DownloadFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_data_service_pb2.DownloadFileResponse], _abc.AsyncIterator[_data_service_pb2.DownloadFileResponse]]:
+        """The bytes of one of its files, from an offset on. Changes nothing."""
 
 def add_DataServiceServicer_to_server(servicer: DataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
