@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ilf_client.aio.client import AsyncClient
     from ilf_client.endpoints import Endpoints, Security
     from ilf_client.models.data import Upload
+    from ilf_client.models.evaluation import BestOfNResult, BestOfNSpec, ScorerScale
     from ilf_client.models.inference import (
         CandidateScore,
         CompareItem,
@@ -114,6 +115,8 @@ _MODULES: dict[str, str] = {
     "AlreadyExistsError": "ilf_common.errors",
     "AsyncClient": "ilf_client.aio.client",
     "BestOfN": "ilf_client.models.reward",
+    "BestOfNResult": "ilf_client.models.evaluation",
+    "BestOfNSpec": "ilf_client.models.evaluation",
     "CancelledError": "ilf_common.errors",
     "Candidate": "ilf_client.models.runs",
     "CandidateScore": "ilf_client.models.inference",
@@ -190,6 +193,7 @@ _MODULES: dict[str, str] = {
     "Schedule": "ilf_client.models.specs",
     "ScoreItem": "ilf_client.models.reward",
     "ScoreTextItem": "ilf_client.models.inference",
+    "ScorerScale": "ilf_client.models.evaluation",
     "Security": "ilf_client.endpoints",
     "SelectMethod": "ilf_client.models.specs",
     "SelectStage": "ilf_client.models.specs",
@@ -213,6 +217,8 @@ __all__ = [
     "AlreadyExistsError",
     "AsyncClient",
     "BestOfN",
+    "BestOfNResult",
+    "BestOfNSpec",
     "CancelledError",
     "Candidate",
     "CandidateScore",
@@ -289,6 +295,7 @@ __all__ = [
     "Schedule",
     "ScoreItem",
     "ScoreTextItem",
+    "ScorerScale",
     "Security",
     "SelectMethod",
     "SelectStage",

@@ -27,6 +27,7 @@ COMMANDS = {
     "generate": ("inference:generate", "Generate outputs for a context."),
     "rank": ("inference:rank", "Score candidates and choose one."),
     "compare": ("inference:compare", "Say which of two outputs is better."),
+    "best-of-n": ("best_of_n:best_of_n", "Sample N outputs for each context, score them, keep the best."),
     "feedback": ("feedback:feedback", "Give feedback on a run's outputs, or compare them."),
     "plugin": ("plugin:plugin", "Serve a function of yours to the loop."),
     "connect": ("cluster:connect", "Reach the services of a Kubernetes cluster from here."),

@@ -1,4 +1,4 @@
-"""How far a long command is, on the standard error stream: a line that is rewritten on a terminal, silence elsewhere."""
+"""How far a long command is: on a terminal's standard error, and nowhere else, so that results can be piped on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,27 @@ from contextlib import contextmanager
 
 import click
 
-from ilf_client.cli.options import Session
+
+@contextmanager
+def transfer_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar that is told the bytes that are over and all of them; None where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield show
 
 
 @contextmanager
-def counted(session: Session, what: str) -> Iterator[Callable[[int], None]]:
-    """A function that takes the number of things that were just done."""
-    if session.json or not sys.stderr.isatty():
-        yield lambda count: None
+def row_count(what: str) -> Iterator[Callable[[int], None] | None]:
+    """A line that is told how many rows were just done; None where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
         return
     total = 0
 

@@ -11,6 +11,7 @@ from ilf_client import sync
 from ilf_client._blocking import Blocking, Streaming
 from ilf_client.aio.client import AsyncClient
 from ilf_client.aio.data import AsyncData
+from ilf_client.aio.evaluation import AsyncEvaluation
 from ilf_client.aio.jobs import AsyncJobs
 from ilf_client.aio.policies import AsyncPolicies
 from ilf_client.aio.reward import AsyncReward
@@ -22,6 +23,8 @@ NAMES = [
     "AlreadyExistsError",
     "AsyncClient",
     "BestOfN",
+    "BestOfNResult",
+    "BestOfNSpec",
     "CancelledError",
     "Candidate",
     "CandidateScore",
@@ -98,6 +101,7 @@ NAMES = [
     "Schedule",
     "ScoreItem",
     "ScoreTextItem",
+    "ScorerScale",
     "Security",
     "SelectMethod",
     "SelectStage",
@@ -125,6 +129,7 @@ TWINS = [
     (sync.Feedback, AsyncFeedback),
     (sync.Comparisons, AsyncComparisons),
     (sync.Data, AsyncData),
+    (sync.Evaluation, AsyncEvaluation),
 ]
 
 

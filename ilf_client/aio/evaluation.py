@@ -1,0 +1,44 @@
+"""Best-of-N and evaluation over datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ilf_client.aio.client import AsyncClient
+    from ilf_client.evaluation.metrics import Metric
+    from ilf_client.models.evaluation import BestOfNResult, BestOfNSpec
+
+
+class AsyncEvaluation:
+    """Measures policies on datasets of this machine; every call can be repeated and goes on where it stopped."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def best_of_n(
+        self,
+        spec: BestOfNSpec,
+        folder: Path,
+        *,
+        metrics: Mapping[str, Metric] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> BestOfNResult:
+        """Samples N outputs for every context of a dataset and keeps the best; see `evaluation.best_of_n`.
+
+        Args:
+            spec: What to do.
+            folder: Where samples, scores and results lie.
+            metrics: Further metrics by name: functions of context and output.
+            progress: Is told the rows that are done.
+
+        Raises:
+            InvalidArgumentError: The spec cannot work.
+            FailedPreconditionError: reason POOL_TOO_SMALL, POOL_MISMATCH, REWARD_NOT_FINITE, POLICY_CHANGED or
+                WORK_FOLDER_BUSY.
+        """
+        from ilf_client.evaluation.best_of_n import best_of_n
+
+        return await best_of_n(self._client, spec, folder, metrics=metrics, progress=progress)

@@ -1,0 +1,37 @@
+"""Plots of best-of-N and evaluations, as SVG files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from ilf_client.evaluation.files import new_file
+from ilf_client.models.evaluation import BestOfNResult
+from ilf_client.report.plots import INK, figure_of, svg_of
+from ilf_common.statistics.estimates import Estimate
+
+
+def write_curve(result: BestOfNResult, path: Path) -> None:
+    """Best-of-k with standard errors over k, and the KL bound on the other axis."""
+    curves = {"score": result.curve, **result.metric_curves}
+    figure, axes = figure_of(4.8, 3.0)
+    ks = [point.k for point in result.curve]
+    for name, points in curves.items():
+        values = [point.estimate.value for point in points]
+        errors = [_drawn_error(point.estimate) for point in points]
+        line = axes.plot(ks, values, linewidth=1.2, marker="o" if len(ks) < 20 else "", markersize=3, label=name)[0]
+        low = [value - error for value, error in zip(values, errors, strict=True)]
+        high = [value + error for value, error in zip(values, errors, strict=True)]
+        axes.fill_between(ks, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("k, samples to choose from (band: one standard error)")
+    bound = axes.twinx()
+    bound.plot(ks, [point.kl_bound for point in result.curve], color=INK, linestyle=":", linewidth=1)
+    bound.set_ylabel("KL bound in nats (dotted)", fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
+    with new_file(path) as stream:
+        stream.write(svg_of(figure, "curve"))
+
+
+def _drawn_error(estimate: Estimate) -> float:
+    return estimate.standard_error if math.isfinite(estimate.standard_error) else 0.0

@@ -1,0 +1,45 @@
+"""Tables of best-of-N and evaluations: headers and rows, for the terminal and for pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ilf_client.models.evaluation import BestOfNResult
+from ilf_common.statistics.estimates import Estimate
+
+Table = tuple[list[str], list[list[object]]]
+
+
+def curve_rows(result: BestOfNResult) -> Table:
+    """The curve at powers of two and at N."""
+    shown = [k for k in range(1, result.n + 1) if k & (k - 1) == 0 or k == result.n]
+    headers = ["k", "score", *result.metric_curves, "n", "KL bound"]
+    if not result.curve:
+        return headers, []
+    return headers, [
+        [
+            k,
+            with_error(result.curve[k - 1].estimate),
+            *(with_error(curve[k - 1].estimate) for curve in result.metric_curves.values()),
+            result.curve[k - 1].estimate.n,
+            f"{result.curve[k - 1].kl_bound:.3f}",
+        ]
+        for k in shown
+    ]
+
+
+def with_error(estimate: Estimate) -> str:
+    """`0.123 ± 0.045`; an error that is not known is left open."""
+    error = f"{estimate.standard_error:.2g}" if math.isfinite(estimate.standard_error) else "?"
+    return f"{estimate.value:.4g} ± {error}"
+
+
+def markdown(table: Table) -> str:
+    """A table as Markdown."""
+
+    def line(cells: Sequence[object]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    headers, rows = table
+    return "\n".join([line(headers), line(["---"] * len(headers)), *map(line, rows)]) + "\n"
