@@ -47,10 +47,12 @@ if TYPE_CHECKING:
         JobProgress,
         JobState,
         LoraSpec,
+        RewardLoss,
+        RewardOptions,
     )
     from ilf_client.models.policies import Policy, PolicyAlias, PolicyKind, PolicyState
     from ilf_client.models.pools import Pool
-    from ilf_client.models.reward import BestOfN, RewardModel, RewardScore, ScoreItem
+    from ilf_client.models.reward import BestOfN, RewardComparison, RewardModel, RewardScore, ScoreItem
     from ilf_client.models.runs import (
         Candidate,
         ComparisonTask,
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
         UnavailableError,
         UnimplementedError,
     )
+    from ilf_common.rewards.report import RewardReport
     from ilf_common.rpc.client import RetryPolicy
     from ilf_common.templates import PromptTemplate, load_template
 
@@ -182,7 +185,11 @@ _MODULES: dict[str, str] = {
     "ResourceExhaustedError": "ilf_common.errors",
     "RetryPolicy": "ilf_common.rpc.client",
     "RetryableError": "ilf_common.errors",
+    "RewardComparison": "ilf_client.models.reward",
+    "RewardLoss": "ilf_client.models.jobs",
     "RewardModel": "ilf_client.models.reward",
+    "RewardOptions": "ilf_client.models.jobs",
+    "RewardReport": "ilf_common.rewards.report",
     "RewardScore": "ilf_client.models.reward",
     "Run": "ilf_client.models.runs",
     "RunSample": "ilf_client.models.runs",
@@ -284,7 +291,11 @@ __all__ = [
     "ResourceExhaustedError",
     "RetryPolicy",
     "RetryableError",
+    "RewardComparison",
+    "RewardLoss",
     "RewardModel",
+    "RewardOptions",
+    "RewardReport",
     "RewardScore",
     "Run",
     "RunSample",

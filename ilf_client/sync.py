@@ -35,6 +35,9 @@ class Reward(SyncNoun[AsyncReward]):
 
     score = Blocking(AsyncReward.score)
     batch_score = Streaming(AsyncReward.batch_score)
+    compare = Blocking(AsyncReward.compare)
+    batch_compare = Streaming(AsyncReward.batch_compare)
+    evaluate = Blocking(AsyncReward.evaluate)
     best_of_n = Blocking(AsyncReward.best_of_n)
     train = Blocking(AsyncReward.train)
     load = Blocking(AsyncReward.load)

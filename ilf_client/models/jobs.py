@@ -84,6 +84,36 @@ class Hyperparameters:
     gradient_checkpointing: bool = False
 
 
+class RewardLoss(Enum):
+    """How a reward model is trained, and so what it can say.
+
+    BRADLEY_TERRY (default): a head of one output. YES_NO: a language model answers a question about one output, and the
+    reward is the log-odds of yes. A_B: it says, asked in both orders, which of two outputs is better; it only compares.
+    """
+
+    UNSPECIFIED = "unspecified"
+    BRADLEY_TERRY = "bradley_terry"
+    YES_NO = "yes_no"
+    A_B = "a_b"
+
+
+@dataclass(frozen=True)
+class RewardOptions:
+    """How a reward model is trained, and on what it is measured.
+
+    Attributes:
+        loss: Default BRADLEY_TERRY.
+        held_out_uri: Comparisons that are only measured on; those whose context is trained on are dropped and counted.
+        held_out_share: Share of the dataset's contexts that is only measured on, at most 0.5; not with held_out_uri.
+        slice_column: Column of the held-out rows whose values get a line each in the report.
+    """
+
+    loss: RewardLoss = RewardLoss.UNSPECIFIED
+    held_out_uri: str = ""
+    held_out_share: float = 0.0
+    slice_column: str = ""
+
+
 @dataclass(frozen=True)
 class FinetuneSpec:
     """One training job.
@@ -94,9 +124,10 @@ class FinetuneSpec:
         dataset_uri: JSONL or Parquet in the artifact store.
         output_uri: Directory in the artifact store where the checkpoint is published.
         hyperparameters: How to train.
-        template: Renders the context (SFT only); a string names a template that the server ships.
+        template: SFT: renders the context. REWARD_MODEL with YES_NO or A_B: the question; None takes the shipped one.
         merge_adapter: Merge a trained adapter into its base before publishing.
         placement: One of the placements that the operator offers by name; "" takes the default.
+        reward: REWARD_MODEL only.
     """
 
     kind: FinetuneKind
@@ -107,6 +138,7 @@ class FinetuneSpec:
     template: PromptTemplate | str | None = None
     merge_adapter: bool = False
     placement: str = ""
+    reward: RewardOptions | None = None
 
 
 @dataclass(frozen=True)

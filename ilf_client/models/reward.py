@@ -1,4 +1,4 @@
-"""Reward models, their scores, and the best of N."""
+"""Reward models, their scores and comparisons, what they are worth, and the best of N."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ilf_client.models.inference import Sample
+from ilf_client.models.jobs import RewardLoss
+from ilf_common.rewards.report import RewardReport
 
 
 @dataclass(frozen=True)
@@ -20,15 +22,35 @@ class ScoreItem:
 
 @dataclass(frozen=True)
 class RewardScore:
-    """The reward of one output."""
+    """The reward of one output.
+
+    Attributes:
+        reward: Of several models the mean.
+        token_count: Tokens that the (first) model has read.
+        probability: Of yes; None unless all models answer a yes/no question.
+        spread: Standard deviation over the models.
+        model_rewards: In the order of the models.
+    """
 
     reward: float
     token_count: int = 0
+    probability: float | None = None
+    spread: float = 0.0
+    model_rewards: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class RewardComparison:
+    """Which of two outputs is better; the probability that it is the first, the mean over the models."""
+
+    probability_a: float
+    spread: float = 0.0
+    model_probabilities: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
 class BestOfN:
-    """The output with the highest reward, and all that were sampled, with rewards in the same order."""
+    """The best output, and all that were sampled, with what decided between them in the same order."""
 
     output: str
     chosen_index: int
@@ -39,7 +61,20 @@ class BestOfN:
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A served reward model; mean and deviation are those of its training set."""
+    """A served reward model.
+
+    Attributes:
+        name: Chosen when it was loaded.
+        uri: Where its directory lies in the artifact store.
+        digest: sha256 over the directory's manifest.
+        load_time: When it began to serve.
+        max_length: Longest sequence that it reads.
+        reward_mean: Of its rewards over its training comparisons.
+        reward_std: Their standard deviation.
+        loss: What it was trained with.
+        temperature: Reward differences are divided by it to become log-odds.
+        held_out: Measured at the end of training; None where nothing was held out.
+    """
 
     name: str
     uri: str = ""
@@ -48,3 +83,6 @@ class RewardModel:
     max_length: int = 0
     reward_mean: float = 0.0
     reward_std: float = 0.0
+    loss: RewardLoss = RewardLoss.UNSPECIFIED
+    temperature: float = 1.0
+    held_out: RewardReport | None = None

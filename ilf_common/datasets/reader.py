@@ -38,8 +38,8 @@ class Dataset:
 
     def rows(self) -> Iterator[DatasetRow | RowError]:
         """Every row in order: usable, or with what is wrong with it (a repeated id is wrong the second time)."""
-        with DiskSet() as seen, closing(_raw_rows(self.store, self.uri)) as raw_rows:
-            for number, raw in enumerate(raw_rows, start=1):
+        with DiskSet() as seen, closing(raw_rows(self.store, self.uri)) as rows:
+            for number, raw in enumerate(rows, start=1):
                 if isinstance(raw, str):
                     yield RowError(number, f"row-{number}", "", raw)
                     continue
@@ -66,7 +66,7 @@ def open_dataset(store: ArtifactStore, uri: str, *, columns: ColumnMap, needs: f
         NotFoundError: reason DATASET_NOT_FOUND.
         InvalidArgumentError: reason DATASET_INVALID; no rows, unknown file type, or columns missing.
     """
-    with closing(_raw_rows(store, uri, field=field)) as rows:
+    with closing(raw_rows(store, uri, field=field)) as rows:
         first = next((row for row in rows if not isinstance(row, str)), None)
     if first is None:
         raise InvalidArgumentError.of(field, f"{uri} holds no readable row", reason="DATASET_INVALID")
@@ -80,7 +80,8 @@ def open_dataset(store: ArtifactStore, uri: str, *, columns: ColumnMap, needs: f
     return Dataset(uri, chosen, needs, store)
 
 
-def _raw_rows(store: ArtifactStore, uri: str, *, field: str = "uri") -> Generator[Raw, None, None]:
+def raw_rows(store: ArtifactStore, uri: str, *, field: str = "uri") -> Generator[Raw, None, None]:
+    """Every row as it stands there; arguments and errors as in `open_dataset`. Close it when done."""
     if uri.startswith("hf://"):
         return _hub_rows(uri, field)
     key = store.resolve(uri, field=field)

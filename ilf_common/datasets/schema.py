@@ -95,7 +95,7 @@ def parse_row(number: int, data: Mapping[str, Any], columns: ColumnMap, needs: f
     values: dict[str, str | None] = {}
     for field in ("context", "initial_output", "feedback", "reference"):
         column = getattr(columns, field)
-        value: Any = _context(data) if column == _SLF5K_POST else data.get(column)
+        value: Any = context_of_post(data) if column == _SLF5K_POST else data.get(column)
         problem = _problem(value, needed=field == "context" or field in needs)
         if problem:
             return RowError(number, row_id, column, problem)
@@ -115,7 +115,7 @@ def _problem(value: object, *, needed: bool) -> str | None:
     return None
 
 
-def _context(data: Mapping[str, Any]) -> object:
+def context_of_post(data: Mapping[str, Any]) -> object:
     """SLF5K's context: subreddit, title and post, as the paper's prompts show them."""
     post = data.get(_SLF5K_POST)
     if not isinstance(post, str) or not post.strip():

@@ -47,7 +47,7 @@ class Piece:
         self._sent = sorted(self._waiting.values())
         request: Any = type(self._batch)()
         for field, value in self._batch.ListFields():
-            if field.name != "items" and field.message_type:
+            if field.name != "items" and (field.message_type or field.is_repeated):
                 getattr(request, field.name).MergeFrom(value)
             elif field.name != "items":
                 setattr(request, field.name, value)

@@ -15,6 +15,7 @@ from ilf_common.errors import (
     ResourceExhaustedError,
     require,
 )
+from ilf_common.rewards.kinds import RewardLoss
 from ilf_common.rpc.status import to_status
 from ilf_common.templates import PromptTemplate
 from services.finetune.models import (
@@ -27,11 +28,18 @@ from services.finetune.models import (
     JobState,
     LoraSpec,
     Progress,
+    RewardOptions,
 )
 
 _KINDS = {
     pb.FINETUNE_KIND_SFT: FinetuneKind.SFT,
     pb.FINETUNE_KIND_REWARD_MODEL: FinetuneKind.REWARD_MODEL,
+}
+_LOSSES = {
+    common_pb2.REWARD_LOSS_UNSPECIFIED: RewardLoss.BRADLEY_TERRY,
+    common_pb2.REWARD_LOSS_BRADLEY_TERRY: RewardLoss.BRADLEY_TERRY,
+    common_pb2.REWARD_LOSS_YES_NO: RewardLoss.YES_NO,
+    common_pb2.REWARD_LOSS_A_B: RewardLoss.A_B,
 }
 _STATES = {
     JobState.PENDING: pb.FINETUNE_JOB_STATE_PENDING,
@@ -65,14 +73,26 @@ def spec_of(request: pb.CreateFinetuneJobRequest) -> FinetuneSpec:
         dataset_uri=spec.dataset_uri,
         output_uri=spec.output_uri,
         hyperparameters=_hyperparameters(spec.hyperparameters),
-        template=_template(spec.template) if kind is FinetuneKind.SFT and spec.template.text else None,
+        template=_template(spec.template) if spec.template.text else None,
         merge_adapter=spec.merge_adapter,
         placement=spec.placement,
+        reward=_reward(spec.reward) if kind is FinetuneKind.REWARD_MODEL else None,
     )
 
 
 def _template(message: common_pb2.PromptTemplate) -> PromptTemplate:
-    return PromptTemplate(message.name, message.text, message.target_prefix)
+    return PromptTemplate(
+        message.name,
+        message.text,
+        message.target_prefix,
+        tuple(message.positive_answers),
+        tuple(message.negative_answers),
+    )
+
+
+def _reward(message: pb.RewardOptions) -> RewardOptions:
+    require(message.loss in _LOSSES, "spec.reward.loss", "must be BRADLEY_TERRY, YES_NO or A_B")
+    return RewardOptions(_LOSSES[message.loss], message.held_out_uri, message.held_out_share, message.slice_column)
 
 
 def _hyperparameters(message: pb.Hyperparameters) -> Hyperparameters:
@@ -129,11 +149,29 @@ def _spec_message(spec: FinetuneSpec) -> pb.FinetuneSpec:
         dataset_uri=spec.dataset_uri,
         output_uri=spec.output_uri,
         hyperparameters=_hyperparameters_message(spec.hyperparameters),
-        template=common_pb2.PromptTemplate(name=template.name, text=template.text, target_prefix=template.target_prefix)
-        if template
-        else None,
+        template=_template_message(template) if template else None,
         merge_adapter=spec.merge_adapter,
         placement=spec.placement,
+        reward=_reward_message(spec.reward) if spec.reward else None,
+    )
+
+
+def _template_message(template: PromptTemplate) -> common_pb2.PromptTemplate:
+    return common_pb2.PromptTemplate(
+        name=template.name,
+        text=template.text,
+        target_prefix=template.target_prefix,
+        positive_answers=template.positive_answers,
+        negative_answers=template.negative_answers,
+    )
+
+
+def _reward_message(options: RewardOptions) -> pb.RewardOptions:
+    return pb.RewardOptions(
+        loss=common_pb2.RewardLoss.Value(f"REWARD_LOSS_{options.loss.name}"),
+        held_out_uri=options.held_out_uri,
+        held_out_share=options.held_out_share,
+        slice_column=options.slice_column,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from ilf_common.rewards.kinds import RewardLoss
 from ilf_common.templates import PromptTemplate
 
 MAX_CONDITIONS = 50
@@ -102,6 +103,23 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True)
+class RewardOptions:
+    """How a reward model is trained, and on what it is measured.
+
+    Attributes:
+        loss: Decides what the model can say.
+        held_out_uri: Comparisons that are only measured on; those whose context is trained on are dropped and counted.
+        held_out_share: Share of the dataset's contexts that is only measured on; not with `held_out_uri`.
+        slice_column: Column whose values get a line each in the report; "" makes none.
+    """
+
+    loss: RewardLoss = RewardLoss.BRADLEY_TERRY
+    held_out_uri: str = ""
+    held_out_share: float = 0.0
+    slice_column: str = ""
+
+
+@dataclass(frozen=True)
 class FinetuneSpec:
     """What is asked for.
 
@@ -111,9 +129,10 @@ class FinetuneSpec:
         dataset_uri: A JSONL or Parquet file, or a published directory of such files, in the artifact store.
         output_uri: Directory of the artifact store where the checkpoint is published.
         hyperparameters: How.
-        template: Renders the context of SFT rows; None for reward models.
+        template: Renders the context of SFT rows; a reward model's question, where None takes the shipped one.
         merge_adapter: Merge a trained adapter into its base before publishing.
         placement: One of the operator's named placements (nodes, GPUs, priority, …); "" takes the default.
+        reward: Of a reward model; None for SFT.
     """
 
     kind: FinetuneKind
@@ -124,6 +143,7 @@ class FinetuneSpec:
     template: PromptTemplate | None = None
     merge_adapter: bool = False
     placement: str = ""
+    reward: RewardOptions | None = None
 
 
 @dataclass(frozen=True)

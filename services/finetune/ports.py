@@ -135,8 +135,8 @@ class Sources(Protocol):
         """
         ...
 
-    def check_dataset(self, uri: str) -> None:
-        """Raises when there is no such dataset.
+    def check_dataset(self, uri: str, field: str = "spec.dataset_uri") -> None:
+        """Raises when there is no such dataset; `field` names it in the request.
 
         Raises:
             NotFoundError: reason DATASET_NOT_FOUND.

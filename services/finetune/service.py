@@ -135,6 +135,8 @@ class FinetuneService:
     def _look_up(self, spec: FinetuneSpec) -> tuple[str, str]:
         """What the base model's name stands for, and the one name of the output; both may ask a far store."""
         self._sources.check_dataset(spec.dataset_uri)
+        if spec.reward is not None and spec.reward.held_out_uri:
+            self._sources.check_dataset(spec.reward.held_out_uri, "spec.reward.held_out_uri")
         return self._sources.resolve_base(spec.base_model), self._sources.resolve_output(spec.output_uri)
 
     def get(self, name: str) -> FinetuneJob:

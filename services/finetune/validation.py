@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 from ilf_common.errors import FieldViolation, InvalidArgumentError
-from services.finetune.models import FinetuneKind, FinetuneSpec, Hyperparameters, LoraSpec
+from ilf_common.rewards.kinds import check_question
+from services.finetune.models import FinetuneKind, FinetuneSpec, Hyperparameters, LoraSpec, RewardOptions
 
 _SCHEDULES = ("linear", "cosine", "constant")
 _DTYPES = ("float32", "bfloat16")
 _MAX_TEXT = 1024
 _MAX_REQUEST_ID = 128
+_MAX_HELD_OUT = 0.5
 
 
 def check_request(request_id: str, spec: FinetuneSpec, placements: frozenset[str] = frozenset()) -> None:
@@ -36,14 +38,13 @@ def check_request(request_id: str, spec: FinetuneSpec, placements: frozenset[str
         wrong.append(
             FieldViolation("spec.placement", f"{spec.placement[:80]!r} is not offered here; there is: {offered}")
         )
-    wrong += _template(spec) + _hyperparameters(spec.hyperparameters)
+    wrong += _template(spec) if spec.kind is FinetuneKind.SFT else _reward(spec)
+    wrong += _hyperparameters(spec.hyperparameters)
     if wrong:
         raise InvalidArgumentError(violations=wrong)
 
 
 def _template(spec: FinetuneSpec) -> list[FieldViolation]:
-    if spec.kind is not FinetuneKind.SFT:
-        return []
     if spec.template is None:
         return [FieldViolation("spec.template.text", "SFT needs the template that will serve the policy")]
     if spec.template.fields != {"context"}:
@@ -52,6 +53,25 @@ def _template(spec: FinetuneSpec) -> list[FieldViolation]:
             FieldViolation("spec.template.text", f"must hold {{context}} and no other placeholder; it holds {found}")
         ]
     return []
+
+
+def _reward(spec: FinetuneSpec) -> list[FieldViolation]:
+    options = spec.reward or RewardOptions()
+    wrong: list[FieldViolation] = []
+    try:
+        check_question(options.loss, spec.template, "spec.template")
+    except InvalidArgumentError as error:
+        wrong += error.violations
+    if not 0 <= options.held_out_share <= _MAX_HELD_OUT:
+        allowed = f"must be between 0 (none) and {_MAX_HELD_OUT}, is {options.held_out_share}"
+        wrong.append(FieldViolation("spec.reward.held_out_share", allowed))
+    elif options.held_out_share and options.held_out_uri:
+        wrong.append(FieldViolation("spec.reward.held_out_share", "must be 0 where held_out_uri names the comparisons"))
+    for name in ("held_out_uri", "slice_column"):
+        value = getattr(options, name)
+        if len(value) > _MAX_TEXT or not value.isprintable():
+            wrong.append(FieldViolation(f"spec.reward.{name}", f"must be at most {_MAX_TEXT} printable characters"))
+    return wrong
 
 
 def _hyperparameters(values: Hyperparameters) -> list[FieldViolation]:

@@ -33,8 +33,10 @@ def _unloaded(
 def _keys(request: Any) -> Sequence[str]:
     """Reward models that a request names; the `model` of BestOfN is one of the refinement service."""
     fields = request.DESCRIPTOR.fields_by_name
-    field = next((name for name in ("reward_model", "model", "name") if name in fields), None)
-    return [_MODELS + getattr(request, field)] if field else []
+    for field in ("reward_models", "models"):
+        if field in fields:
+            return [_MODELS + name for name in getattr(request, field)]
+    return [_MODELS + request.name] if "name" in fields else []
 
 
 class RewardFrontSettings(FrontSettings):

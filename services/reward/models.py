@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from ilf_common.engine.port import Sample
 from ilf_common.errors import FailedPreconditionError, IlfError
+from ilf_common.rewards.card import RewardCard
+from ilf_common.rewards.kinds import RewardLoss
+from ilf_common.templates import PromptTemplate
 
-
-@dataclass(frozen=True)
-class RewardStatistics:
-    """Mean and standard deviation of a model's rewards over its training comparisons."""
-
-    mean: float
-    std: float
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,8 @@ class ModelVersion:
         uri: Where its directory lies in the artifact store.
         digest: sha256 over the directory's manifest.
         load_time: When it began to serve.
-        max_length: Longest sequence of prompt, output and end-of-sequence token.
-        statistics: None where the directory holds none.
+        max_length: Longest sequence that it reads.
+        card: What its directory says of it.
     """
 
     name: str
@@ -36,7 +34,7 @@ class ModelVersion:
     digest: str
     load_time: datetime
     max_length: int
-    statistics: RewardStatistics | None
+    card: RewardCard = field(default=RewardCard(), hash=False)
 
     def normalized(self, reward: float) -> float:
         """A reward in standard deviations from the mean.
@@ -44,14 +42,15 @@ class ModelVersion:
         Raises:
             FailedPreconditionError: reason REWARD_STATISTICS_MISSING.
         """
-        if self.statistics is None or not self.statistics.std > 0:
+        statistics = self.card.statistics
+        if statistics is None or not statistics.std > 0:
             raise FailedPreconditionError(
                 f"Reward model {self.name!r} has no mean and deviation of its rewards, so that nothing can be "
                 "normalized; train it with this project's trainer, or leave normalize off.",
                 reason="REWARD_STATISTICS_MISSING",
                 metadata={"resource": self.name},
             )
-        return (reward - self.statistics.mean) / self.statistics.std
+        return (reward - statistics.mean) / statistics.std
 
 
 @dataclass(frozen=True)
@@ -74,19 +73,55 @@ class ScoreItem:
 
 
 @dataclass(frozen=True)
-class Reward:
-    """A reward, and the tokens that it was read from (prompt, output and end-of-sequence token)."""
+class CompareItem:
+    """Two outputs to compare for their context."""
 
-    value: float
-    token_count: int
+    item_id: str
+    context: str
+    output_a: str
+    output_b: str
 
 
 @dataclass(frozen=True)
-class ItemOutcome:
-    """What became of one item of a batch: a reward, or the error of this item alone."""
+class Reward:
+    """The reward of one output.
+
+    Attributes:
+        value: The mean over the models.
+        token_count: Tokens that the first model has read.
+        probability: Mean probability of yes; None unless all models answer a yes/no question.
+        spread: Population standard deviation over the models.
+        by_model: In the order of the models.
+    """
+
+    value: float
+    token_count: int
+    probability: float | None = None
+    spread: float = 0.0
+    by_model: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Which of two outputs is better.
+
+    Attributes:
+        probability_a: That it is the first; the mean over the models.
+        spread: Population standard deviation over the models.
+        by_model: In the order of the models.
+    """
+
+    probability_a: float
+    spread: float = 0.0
+    by_model: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ItemOutcome(Generic[ResultT]):
+    """What became of one item of a batch: a result, or the error of this item alone."""
 
     item_id: str
-    reward: Reward | None = None
+    result: ResultT | None = None
     error: IlfError | None = None
 
 
@@ -126,7 +161,7 @@ class PostProcessingChoice:
 class BestOfNCall:
     """Draw N outputs for a context and keep the best."""
 
-    reward_model: str
+    reward_models: tuple[str, ...]
     model: str
     context: str
     sampling: SamplingChoice
@@ -144,7 +179,7 @@ class SampledOutputs:
 
 @dataclass(frozen=True)
 class BestOfN:
-    """The samples with their rewards; `chosen_index` names the highest, the first of equals."""
+    """The samples with what decided between them; `chosen_index` names the highest, the first of equals."""
 
     samples: tuple[Sample, ...]
     rewards: tuple[float, ...]
@@ -154,7 +189,7 @@ class BestOfN:
 
 @dataclass(frozen=True)
 class TrainCall:
-    """A reward model to train; 0 asks for the finetune service's default."""
+    """A reward model to train; 0 asks for the finetune service's default, as does None for the question."""
 
     request_id: str
     base_model: str
@@ -166,6 +201,11 @@ class TrainCall:
     seed: int = 0
     max_length: int = 0
     lora: bool = False
+    loss: RewardLoss = RewardLoss.BRADLEY_TERRY
+    question: PromptTemplate | None = None
+    held_out_uri: str = ""
+    held_out_share: float = 0.0
+    slice_column: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,9 +229,26 @@ class Limits:
 class ScoreCall:
     """A batch of items to score."""
 
-    model: str
+    models: tuple[str, ...]
     items: Sequence[ScoreItem]
     normalize: bool = False
+
+
+@dataclass(frozen=True)
+class CompareCall:
+    """A batch of pairs to compare."""
+
+    models: tuple[str, ...]
+    items: Sequence[CompareItem]
+
+
+@dataclass(frozen=True)
+class EvaluateCall:
+    """Comparisons on which reward models are measured."""
+
+    models: tuple[str, ...]
+    dataset_uri: str
+    slice_column: str = ""
 
 
 StoredModels = Mapping[str, StoredModel]

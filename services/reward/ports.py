@@ -7,28 +7,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from services.reward.models import BestOfNCall, RewardStatistics, SampledOutputs, StoredModels, TrainCall
+from ilf_common.rewards.card import RewardCard
+from ilf_common.rewards.comparisons import Comparisons
+from ilf_common.rewards.inputs import RewardInputs
+from services.reward.models import BestOfNCall, SampledOutputs, StoredModels, TrainCall
 
 
 class RewardModel(Protocol):
     """A reward model in memory. Its methods block; `score` is called by one thread at a time."""
 
-    @property
-    def max_length(self) -> int:
-        """Longest sequence in tokens."""
-        ...
-
-    @property
-    def statistics(self) -> RewardStatistics | None:
-        """Of its rewards, None where its directory holds none."""
-        ...
-
-    def encode(self, context: str, output: str) -> list[int]:
-        """Token ids of prompt, output and end-of-sequence token, exactly as the trainer encodes them."""
-        ...
+    max_length: int
+    """Longest sequence in tokens."""
+    card: RewardCard
+    """What its directory says of it."""
+    inputs: RewardInputs
+    """Makes token ids of texts, exactly as the trainer does."""
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
-        """Rewards of sequences that run in one forward pass; padding changes none of them."""
+        """One number for each sequence of one forward pass; padding changes none of them."""
         ...
 
     def close(self) -> None:
@@ -63,6 +59,19 @@ class CheckpointSource(Protocol):
 
     def fetch(self, uri: str) -> Path:
         """The directory on this machine, every file checked against the manifest; errors as `digest`."""
+        ...
+
+
+class ComparisonSource(Protocol):
+    """The artifact store, as far as it holds comparisons. Its methods block."""
+
+    def read(self, uri: str, slice_column: str) -> Comparisons:
+        """The comparisons of a dataset.
+
+        Raises:
+            InvalidArgumentError: reason URI_OUTSIDE_STORE, or DATASET_INVALID with the broken rows.
+            NotFoundError: reason DATASET_NOT_FOUND.
+        """
         ...
 
 

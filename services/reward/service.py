@@ -1,212 +1,138 @@
-"""The use cases of the reward service."""
+"""The use cases of the reward service, but for the life of its models."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from itertools import combinations
+from statistics import fmean
 
-from ilf_common.errors import (
-    AlreadyExistsError,
-    FailedPreconditionError,
-    FieldViolation,
-    IlfError,
-    InvalidArgumentError,
-    NotFoundError,
-)
+from ilf_common.engine.port import Sample
+from ilf_common.errors import FailedPreconditionError, InvalidArgumentError
+from ilf_common.rewards.report import RewardReport
 from services.reward import validation
-from services.reward.batching import ScoringQueue
+from services.reward.asking import ItemT, Question, ask, ask_one
+from services.reward.evaluation import evaluate
 from services.reward.models import (
     BestOfN,
     BestOfNCall,
+    CompareCall,
+    CompareItem,
+    EvaluateCall,
     ItemOutcome,
-    Limits,
-    ModelVersion,
+    Preference,
+    ResultT,
     Reward,
     ScoreCall,
     ScoreItem,
-    StoredModel,
     TrainCall,
 )
-from services.reward.ports import (
-    CheckpointSource,
-    Clock,
-    ModelMemory,
-    OutputSampler,
-    RewardModel,
-    RewardModelLoader,
-    RewardTrainer,
-)
+from services.reward.ports import ComparisonSource, OutputSampler, RewardTrainer
+from services.reward.questions import preference_question, reward_question
+from services.reward.shelf import ModelShelf, Served
 
-log = logging.getLogger("ilf.reward")
-
-
-@dataclass(frozen=True)
-class _Served:
-    """A loaded model with the queue in front of it."""
-
-    version: ModelVersion
-    model: RewardModel
-    queue: ScoringQueue
+MAX_TOURNAMENT = 16
+"""Most samples that are compared each with each: their questions grow with the square."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Everything outside that the service uses."""
+    """Everything outside that the use cases need."""
 
-    checkpoints: CheckpointSource
-    loader: RewardModelLoader
-    memory: ModelMemory
+    comparisons: ComparisonSource
     sampler: OutputSampler
     trainer: RewardTrainer
-    clock: Clock
 
 
 class RewardService:
-    """Serves reward models by name.
+    """Asks reward models.
 
     Args:
+        models: The loaded ones.
         surroundings: What is outside.
-        executor: The one thread in which models work.
-        limits: Sizes of batches and queues.
     """
 
-    def __init__(self, surroundings: Surroundings, executor: Executor, limits: Limits) -> None:
+    def __init__(self, models: ModelShelf, surroundings: Surroundings) -> None:
+        self.models = models
         self._outside = surroundings
-        self._executor = executor
-        self._limits = limits
-        self._served: dict[str, _Served] = {}
-        self._stored: dict[str, StoredModel] = {}
-        # Loading and unloading one at a time keeps what is served and what is remembered the same.
-        self._changing = asyncio.Lock()
 
-    async def start(self) -> None:
-        """Loads what was loaded before a restart; a model that cannot be loaded now stays remembered."""
-        self._stored = dict(await asyncio.to_thread(self._outside.memory.read))
-        for stored in self._stored.values():
-            try:
-                digest = await asyncio.to_thread(self._outside.checkpoints.digest, stored.uri)
-                _check_unchanged(stored, digest)
-                await self._serve(stored)
-            except IlfError as error:
-                log.error(
-                    "reward model not restored: %s",
-                    error.message,
-                    extra={"reward_model": stored.name, "reason": error.reason},
-                )
-
-    async def stop(self) -> None:
-        """Finishes what waits and frees all models."""
-        for name in list(self._served):
-            await self._retire(self._served.pop(name))
-
-    def queued(self) -> int:
-        """Sequences that wait, over all models."""
-        return sum(served.queue.waiting for served in self._served.values())
-
-    async def load(self, request_id: str, name: str, uri: str) -> ModelVersion:
-        """Serves a trained directory under a name; a repeat answers what is there.
-
-        Raises:
-            InvalidArgumentError: A wrong field, or URI_OUTSIDE_STORE.
-            NotFoundError: reason CHECKPOINT_NOT_FOUND.
-            FailedPreconditionError: reason CHECKPOINT_BROKEN or CHECKPOINT_UNSUPPORTED.
-            AlreadyExistsError: reason REWARD_MODEL_CONFLICT; the name serves another directory.
-        """
-        validation.check_load(request_id, name, uri)
-        async with self._changing:
-            digest = await asyncio.to_thread(self._outside.checkpoints.digest, uri)
-            served = self._served.get(name)
-            if served is not None:
-                return _same_or_refuse(served.version, digest)
-            stored = StoredModel(name, uri, digest, self._outside.clock())
-            version = await self._serve(stored)
-            await self._remember({**self._stored, name: stored})
-            return version
-
-    async def unload(self, request_id: str, name: str) -> None:
-        """Stops serving a name once its calls are done; a name that is not there is fine."""
-        validation.check_named(name, request_id)
-        async with self._changing:
-            await self._remember({key: stored for key, stored in self._stored.items() if key != name})
-            served = self._served.pop(name, None)
-            if served is not None:
-                await self._retire(served)
-
-    def get(self, name: str) -> ModelVersion:
-        """A loaded model.
-
-        Raises:
-            NotFoundError: reason REWARD_MODEL_NOT_FOUND.
-        """
-        validation.check_named(name)
-        return self._find(name).version
-
-    def list_models(self) -> Sequence[ModelVersion]:
-        """All loaded models."""
-        return [served.version for served in self._served.values()]
-
-    async def score(self, model: str, item: ScoreItem, *, normalize: bool) -> Reward:
+    async def score(self, models: Sequence[str], item: ScoreItem, *, normalize: bool) -> Reward:
         """The reward of one output.
 
         Raises:
             InvalidArgumentError: A wrong field, or PROMPT_TOO_LONG.
             NotFoundError: reason REWARD_MODEL_NOT_FOUND.
-            FailedPreconditionError: reason REWARD_STATISTICS_MISSING; `normalize` has nothing to go by.
+            FailedPreconditionError: REWARD_STATISTICS_MISSING (`normalize` has nothing to go by), NO_SCALAR_REWARD.
             ResourceExhaustedError: reason QUEUE_FULL.
         """
-        validation.check_single(model, item)
-        served = self._find(model)
-        (sequence,) = await _encoded(served.model, [item])
-        _check_length(sequence, served.version.max_length, "context")
-        (value,) = await self._rewards(served, [sequence])
-        return _reward(served.version, value, len(sequence), normalize)
+        validation.check_single(models, validation.item_violations(item, ""))
+        served = self._scoring(models, normalize=normalize)
+        return await ask_one(served, item, reward_question(served, normalize=normalize))
 
-    async def score_batch(self, call: ScoreCall) -> AsyncGenerator[list[ItemOutcome]]:
+    async def score_batch(self, call: ScoreCall) -> AsyncGenerator[list[ItemOutcome[Reward]]]:
         """Outcomes as they finish, those that finish together at once; a bad item fails alone.
 
         Raises:
             InvalidArgumentError: What the items share is wrong; else as `score`.
         """
-        validation.check_batch(call)
-        served = self._find(call.model)
-        if call.normalize:
-            served.version.normalized(0.0)
-        good, refused = await self._sorted_out(served, call.items)
-        if refused:
-            yield refused
-        sequences = list(good.values())
-        positions = list(good)
-        async with aclosing(served.queue.score(sequences)) as arrivals:
-            async for scores in arrivals:
-                yield [
-                    ItemOutcome(
-                        call.items[positions[index]].item_id,
-                        reward=_reward(served.version, value, len(sequences[index]), call.normalize),
-                    )
-                    for index, value in scores
-                ]
+        validation.check_batch(call.models, [item.item_id for item in call.items])
+        served = self._scoring(call.models, normalize=call.normalize)
+        async with aclosing(ask(served, call.items, reward_question(served, normalize=call.normalize))) as groups:
+            async for outcomes in groups:
+                yield outcomes
+
+    async def compare(self, models: Sequence[str], item: CompareItem) -> Preference:
+        """Which of two outputs is better; errors as in `score`."""
+        validation.check_single(models, validation.pair_violations(item, ""))
+        served = self.models.find(models)
+        return await ask_one(served, item, preference_question(served))
+
+    async def compare_batch(self, call: CompareCall) -> AsyncGenerator[list[ItemOutcome[Preference]]]:
+        """Compares many pairs, as `score_batch` scores many outputs."""
+        validation.check_batch(call.models, [item.item_id for item in call.items])
+        served = self.models.find(call.models)
+        async with aclosing(ask(served, call.items, preference_question(served))) as groups:
+            async for outcomes in groups:
+                yield outcomes
 
     async def best_of_n(self, call: BestOfNCall) -> BestOfN:
-        """Draws N outputs and keeps the one with the highest reward, the first of equals.
+        """Draws N outputs and keeps the best, the first of equals.
+
+        The best has the highest reward, of several models the highest mean of normalized rewards; where a model gives
+        no rewards, the highest mean probability to beat each of the others.
 
         Raises:
             IlfError: As `score`, and what the refinement service raises.
         """
         validation.check_best_of_n(call)
-        served = self._find(call.reward_model)
+        served = self.models.find(call.reward_models)
+        compares = not all(one.model.card.loss.gives_rewards for one in served)
+        if compares and call.sampling.n > MAX_TOURNAMENT:
+            raise InvalidArgumentError.of(
+                "sampling.n",
+                f"is {call.sampling.n}; a model that only compares chooses among at most {MAX_TOURNAMENT} samples",
+            )
+        if len(served) > 1 and not compares:
+            _require_statistics(served)
         drawn = await self._outside.sampler.sample(call)
-        items = [ScoreItem("", call.context, sample.text) for sample in drawn.samples]
-        sequences = await _encoded(served.model, items)
-        for sequence in sequences:
-            _check_length(sequence, served.version.max_length, "context")
-        rewards = await self._rewards(served, sequences)
+        choose = self._win_rates if compares else self._rewards
+        rewards = await choose(served, call.context, drawn.samples)
         best = max(range(len(rewards)), key=rewards.__getitem__)
         return BestOfN(drawn.samples, tuple(rewards), best, drawn.model_version)
+
+    async def evaluate(self, call: EvaluateCall) -> RewardReport:
+        """Measures models on a dataset of comparisons.
+
+        Raises:
+            IlfError: As `score`, DATASET_NOT_FOUND, and DATASET_INVALID.
+        """
+        validation.check_evaluate(call)
+        served = self.models.find(call.models)
+        found = await asyncio.to_thread(self._outside.comparisons.read, call.dataset_uri, call.slice_column)
+        return await evaluate(served, found)
 
     async def train(self, call: TrainCall) -> str:
         """Starts a job at the finetune service and answers its name; a repeat answers the first job.
@@ -217,101 +143,56 @@ class RewardService:
         validation.check_train(call)
         return await self._outside.trainer.create_job(replace(call, request_id=call.request_id or str(uuid.uuid4())))
 
-    def _find(self, name: str) -> _Served:
-        served = self._served.get(name)
-        if served is not None:
-            return served
-        hint = "it could not be restored at the start; load it again" if name in self._stored else "load it first"
-        raise NotFoundError(
-            f"Reward model {name!r} is not loaded: {hint}.",
-            resource_type="reward_model",
-            resource_name=name,
-            reason="REWARD_MODEL_NOT_FOUND",
-        )
+    def _scoring(self, names: Sequence[str], *, normalize: bool) -> list[Served]:
+        """The models, if they can score together."""
+        served = self.models.find(names)
+        for one in served:
+            if not one.model.card.loss.gives_rewards:
+                raise FailedPreconditionError(
+                    f"Reward model {one.version.name!r} answers which of two outputs is better; it gives no output a "
+                    "reward. Use Compare.",
+                    reason="NO_SCALAR_REWARD",
+                    metadata={"resource": one.version.name},
+                )
+        if len(served) > 1 and not normalize:
+            raise InvalidArgumentError.of(
+                "normalize", "must be set: the rewards of several models have no common scale"
+            )
+        if normalize:
+            _require_statistics(served)
+        return served
 
-    async def _serve(self, stored: StoredModel) -> ModelVersion:
-        folder = await asyncio.to_thread(self._outside.checkpoints.fetch, stored.uri)
-        model = await asyncio.to_thread(self._outside.loader.load, folder)
-        version = ModelVersion(
-            stored.name, stored.uri, stored.digest, stored.load_time, model.max_length, model.statistics
-        )
-        self._served[stored.name] = _Served(version, model, ScoringQueue(model, self._executor, self._limits))
-        log.info("reward model loaded", extra={"reward_model": stored.name, "digest": stored.digest})
-        return version
+    async def _rewards(self, served: Sequence[Served], context: str, samples: Sequence[Sample]) -> list[float]:
+        items = [ScoreItem(str(place), context, sample.text) for place, sample in enumerate(samples)]
+        question = reward_question(served, normalize=len(served) > 1)
+        return [reward.value for reward in await _all(served, items, question)]
 
-    async def _remember(self, models: Mapping[str, StoredModel]) -> None:
-        await asyncio.to_thread(self._outside.memory.write, models)
-        self._stored = dict(models)
-
-    async def _retire(self, served: _Served) -> None:
-        await served.queue.close()
-        await asyncio.to_thread(served.model.close)
-
-    async def _sorted_out(
-        self, served: _Served, items: Sequence[ScoreItem]
-    ) -> tuple[dict[int, list[int]], list[ItemOutcome]]:
-        """Positions of the good items with their sequences, and the outcomes of the others."""
-        refused: list[ItemOutcome] = []
-        readable = []
-        for position, item in enumerate(items):
-            violations = validation.item_violations(item, f"items[{position}].")
-            if violations:
-                refused.append(ItemOutcome(item.item_id, error=InvalidArgumentError(violations=violations)))
-            else:
-                readable.append(position)
-        good: dict[int, list[int]] = {}
-        sequences = await _encoded(served.model, [items[position] for position in readable])
-        for position, sequence in zip(readable, sequences, strict=True):
-            try:
-                _check_length(sequence, served.version.max_length, f"items[{position}].context")
-                good[position] = sequence
-            except InvalidArgumentError as error:
-                refused.append(ItemOutcome(items[position].item_id, error=error))
-        return good, refused
-
-    async def _rewards(self, served: _Served, sequences: Sequence[Sequence[int]]) -> list[float]:
-        rewards = [0.0] * len(sequences)
-        async with aclosing(served.queue.score(sequences)) as arrivals:
-            async for scores in arrivals:
-                for index, value in scores:
-                    rewards[index] = value
-        return rewards
+    async def _win_rates(self, served: Sequence[Served], context: str, samples: Sequence[Sample]) -> list[float]:
+        """Mean probability of each sample to beat each of the others; 0.5 for one that has none."""
+        pairs = list(combinations(range(len(samples)), 2))
+        items = [
+            CompareItem(str(place), context, samples[a].text, samples[b].text) for place, (a, b) in enumerate(pairs)
+        ]
+        wins: list[list[float]] = [[] for _ in samples]
+        for (a, b), found in zip(pairs, await _all(served, items, preference_question(served)), strict=True):
+            wins[a].append(found.probability_a)
+            wins[b].append(1 - found.probability_a)
+        return [fmean(of_one) if of_one else 0.5 for of_one in wins]
 
 
-async def _encoded(model: RewardModel, items: Sequence[ScoreItem]) -> list[list[int]]:
-    """Token ids of the items, without holding up the other calls."""
-    return await asyncio.to_thread(lambda: [model.encode(item.context, item.output) for item in items])
+async def _all(served: Sequence[Served], items: Sequence[ItemT], question: Question[ItemT, ResultT]) -> list[ResultT]:
+    """Results in the order of the items, whose ids are their places; the first error ends it."""
+    results: dict[int, ResultT] = {}
+    async with aclosing(ask(served, items, question, prefix=lambda _: "")) as groups:
+        async for outcomes in groups:
+            for outcome in outcomes:
+                if outcome.error is not None:
+                    raise outcome.error
+                assert outcome.result is not None
+                results[int(outcome.item_id)] = outcome.result
+    return [results[place] for place in range(len(items))]
 
 
-def _check_length(sequence: Sequence[int], limit: int, field: str) -> None:
-    if len(sequence) > limit:
-        raise InvalidArgumentError(
-            violations=[
-                FieldViolation(field, f"has {len(sequence):,} tokens with its output; this model takes {limit:,}")
-            ],
-            reason="PROMPT_TOO_LONG",
-            metadata={"tokens": str(len(sequence)), "limit": str(limit)},
-        )
-
-
-def _reward(version: ModelVersion, value: float, token_count: int, normalize: bool) -> Reward:
-    return Reward(version.normalized(value) if normalize else value, token_count)
-
-
-def _check_unchanged(stored: StoredModel, digest: str) -> None:
-    if stored.digest != digest:
-        raise FailedPreconditionError(
-            f"{stored.uri} holds another checkpoint than the one that {stored.name!r} served before the restart.",
-            reason="CHECKPOINT_BROKEN",
-            metadata={"resource": stored.name},
-        )
-
-
-def _same_or_refuse(version: ModelVersion, digest: str) -> ModelVersion:
-    if version.digest == digest:
-        return version
-    raise AlreadyExistsError(
-        f"{version.name!r} serves the reward model {version.uri}. Unload it first, or choose another name.",
-        reason="REWARD_MODEL_CONFLICT",
-        metadata={"resource": version.name, "digest": version.digest},
-    )
+def _require_statistics(served: Sequence[Served]) -> None:
+    for one in served:
+        one.version.normalized(0.0)

@@ -28,7 +28,7 @@ class RewardServicer(pb_grpc.RewardServiceServicer):
     async def Score(self, request: pb.ScoreRequest, context: _Context) -> pb.ScoreResponse:
         """The reward of one output."""
         reward = await self._service.score(
-            request.model, convert.item_from_request(request), normalize=request.normalize
+            request.models, convert.item_from_request(request), normalize=request.normalize
         )
         return convert.reward_to_proto(reward)
 
@@ -39,6 +39,27 @@ class RewardServicer(pb_grpc.RewardServiceServicer):
         async with aclosing(self._service.score_batch(convert.batch_from_proto(request))) as groups:
             async for outcomes in groups:
                 yield convert.outcomes_to_proto(outcomes)
+
+    async def Compare(self, request: pb.CompareRequest, context: _Context) -> pb.CompareResponse:
+        """Which of two outputs is better."""
+        return convert.preference_to_proto(
+            await self._service.compare(request.models, convert.pair_from_request(request))
+        )
+
+    async def BatchCompare(
+        self, request: pb.BatchCompareRequest, context: _Context
+    ) -> AsyncIterator[pb.BatchCompareResponse]:
+        """Streams outcomes as they finish."""
+        async with aclosing(self._service.compare_batch(convert.pairs_from_proto(request))) as groups:
+            async for outcomes in groups:
+                yield convert.preferences_to_proto(outcomes)
+
+    async def EvaluateRewardModel(
+        self, request: pb.EvaluateRewardModelRequest, context: _Context
+    ) -> pb.EvaluateRewardModelResponse:
+        """Measures models on comparisons."""
+        report = await self._service.evaluate(convert.evaluate_from_proto(request))
+        return pb.EvaluateRewardModelResponse(report=convert.report_to_proto(report))
 
     async def BestOfN(self, request: pb.BestOfNRequest, context: _Context) -> pb.BestOfNResponse:
         """Samples N outputs and answers the best."""
@@ -52,18 +73,18 @@ class RewardServicer(pb_grpc.RewardServiceServicer):
 
     async def LoadRewardModel(self, request: pb.LoadRewardModelRequest, context: _Context) -> pb.RewardModel:
         """Serves a trained directory."""
-        return convert.model_to_proto(await self._service.load(request.request_id, request.name, request.uri))
+        return convert.model_to_proto(await self._service.models.load(request.request_id, request.name, request.uri))
 
     async def GetRewardModel(self, request: pb.GetRewardModelRequest, context: _Context) -> pb.RewardModel:
         """A loaded model."""
-        return convert.model_to_proto(self._service.get(request.name))
+        return convert.model_to_proto(self._service.models.get(request.name))
 
     async def ListRewardModels(
         self, request: pb.ListRewardModelsRequest, context: _Context
     ) -> pb.ListRewardModelsResponse:
         """The loaded models by name."""
         versions, token = page(
-            self._service.list_models(), request.page_size, request.page_token, key=lambda version: version.name
+            self._service.models.list_models(), request.page_size, request.page_token, key=lambda version: version.name
         )
         return pb.ListRewardModelsResponse(reward_models=map(convert.model_to_proto, versions), next_page_token=token)
 
@@ -71,5 +92,5 @@ class RewardServicer(pb_grpc.RewardServiceServicer):
         self, request: pb.UnloadRewardModelRequest, context: _Context
     ) -> pb.UnloadRewardModelResponse:
         """Takes a model out of service."""
-        await self._service.unload(request.request_id, request.name)
+        await self._service.models.unload(request.request_id, request.name)
         return pb.UnloadRewardModelResponse()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,37 +14,59 @@ from typing import Any
 
 from ilf_common.engine.port import FinishReason, Sample
 from ilf_common.errors import FailedPreconditionError, IlfError, NotFoundError
-from services.reward.models import (
-    BestOfNCall,
-    Limits,
-    RewardStatistics,
-    SampledOutputs,
-    StoredModels,
-    TrainCall,
-)
+from ilf_common.rewards.card import RewardCard, RewardStatistics
+from ilf_common.rewards.comparisons import Comparisons
+from ilf_common.rewards.inputs import RewardInputs
+from ilf_common.rewards.kinds import RewardLoss
+from ilf_common.templates import PromptTemplate
+from services.reward.models import BestOfNCall, Limits, SampledOutputs, StoredModels, TrainCall
 from services.reward.service import RewardService, Surroundings
+from services.reward.shelf import ModelShelf
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
+class Characters:
+    """One token a character, 0 at an end."""
+
+    def encode_prompt(self, text: str) -> list[int]:
+        return [*map(ord, text), 0]
+
+    def encode_completion(self, text: str, add_eos: bool) -> list[int]:
+        return [*map(ord, text), *[0] * add_eos]
+
+
+COMPARING = PromptTemplate("fake", "{context}|{output_a}|{output_b}", "", ("A",), ("B",))
+ASKING = PromptTemplate("fake", "{context}|{candidate}", "", ("Y",), ("N",))
+
+
 class FakeRewardModel:
-    """A token is a character; the reward is the sum of the output's digits, plus `offset`."""
+    """A token is a character; the reward is the sum of the output's digits, plus `offset`.
+
+    One that is asked says by how much the (first) output's digits are more than the second's.
+    """
 
     def __init__(
-        self, offset: float = 0.0, *, max_length: int = 1000, statistics: RewardStatistics | None = None
+        self,
+        offset: float = 0.0,
+        *,
+        max_length: int = 1000,
+        statistics: RewardStatistics | None = None,
+        loss: RewardLoss = RewardLoss.BRADLEY_TERRY,
+        temperature: float = 1.0,
+        trained_on: frozenset[str] = frozenset(),
     ) -> None:
+        question = {RewardLoss.A_B: COMPARING, RewardLoss.YES_NO: ASKING}.get(loss)
         self.offset = offset
         self.max_length = max_length
-        self.statistics = statistics
+        self.card = RewardCard(loss, question, statistics, temperature, trained_on=trained_on)
+        self.inputs = RewardInputs(loss, Characters(), question)
         self.batches: list[list[int]] = []
         self.closed = False
         self.error: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
-
-    def encode(self, context: str, output: str) -> list[int]:
-        return [*map(ord, context), 0, *map(ord, output), 0]
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
         self.batches.append([len(ids) for ids in sequences])
@@ -54,11 +77,18 @@ class FakeRewardModel:
         return [self.offset + self._value(ids) for ids in sequences]
 
     def _value(self, ids: Sequence[int]) -> float:
-        output = "".join(map(chr, ids[list(ids).index(0) + 1 : -1]))
-        return float(sum(int(character) for character in output if character.isdigit()))
+        text = "".join(map(chr, ids))
+        if self.card.loss is RewardLoss.BRADLEY_TERRY:
+            return _digits(text.split("\0")[1])
+        first, *second = text.strip("\0").split("|")[1:]
+        return _digits(first) - sum(map(_digits, second))
 
     def close(self) -> None:
         self.closed = True
+
+
+def _digits(text: str) -> float:
+    return math.nan if "?" in text else float(sum(int(character) for character in text if character.isdigit()))
 
 
 @dataclass
@@ -72,6 +102,7 @@ class FakeWorld:
     error: IlfError | None = None
     jobs: list[TrainCall] = field(default_factory=list)
     sampled: list[BestOfNCall] = field(default_factory=list)
+    comparisons: Comparisons = field(default_factory=lambda: Comparisons((), {}))
 
     def digest(self, uri: str) -> str:
         if uri not in self.models:
@@ -90,8 +121,9 @@ class FakeWorld:
             raise FailedPreconditionError("It is no reward model.", reason="CHECKPOINT_UNSUPPORTED")
         return model
 
-    def read(self) -> StoredModels:
-        return self.remembered
+    def read(self, uri: str = "", slice_column: str = "") -> Any:
+        """What is remembered, or the comparisons of a dataset."""
+        return self.comparisons if uri else self.remembered
 
     def write(self, models: StoredModels) -> None:
         self.remembered = dict(models)
@@ -109,18 +141,15 @@ class FakeWorld:
         self.jobs.append(call)
         return f"jobs/{call.request_id}"
 
-    def surroundings(self) -> Surroundings:
-        return Surroundings(self, self, self, self, self, lambda: NOW)
-
 
 @asynccontextmanager
 async def running_service(world: FakeWorld, limits: Limits | None = None) -> Any:
     with ThreadPoolExecutor(max_workers=1) as executor:
-        service = RewardService(world.surroundings(), executor, limits or Limits())
-        await service.start()
+        models = ModelShelf(world, world, world, lambda: NOW, executor, limits or Limits())
+        await models.start()
         try:
-            yield service
+            yield RewardService(models, Surroundings(world, world, world))
         finally:
             for model in world.models.values():
                 model.gate.set()
-            await service.stop()
+            await models.stop()

@@ -60,15 +60,15 @@ class ArtifactSources:
             reason="CHECKPOINT_NOT_FOUND",
         )
 
-    def check_dataset(self, uri: str) -> None:
-        """Raises when there is no such dataset."""
-        key = self._store.resolve(uri, field="spec.dataset_uri")
+    def check_dataset(self, uri: str, field: str = "spec.dataset_uri") -> None:
+        """Raises when there is no such dataset; `field` names it in the request."""
+        key = self._store.resolve(uri, field=field)
         if self._store.exists(key):
             if key.endswith(_DATASET_FILES) or self._store.has_manifest(key):
                 return
-            raise InvalidArgumentError.of("spec.dataset_uri", f"{uri} must end in one of {list(_DATASET_FILES)}")
+            raise InvalidArgumentError.of(field, f"{uri} must end in one of {list(_DATASET_FILES)}")
         raise NotFoundError(
-            f"spec.dataset_uri: there is no dataset {uri!r} in the artifact store.",
+            f"{field}: there is no dataset {uri!r} in the artifact store.",
             resource_type="dataset",
             resource_name=uri,
             reason="DATASET_NOT_FOUND",

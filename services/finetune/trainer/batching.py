@@ -108,6 +108,6 @@ def item_columns(items: Sequence[EncodedItem], pad_token_id: int) -> dict[str, l
 def pair_rows(pairs: Sequence[EncodedPair]) -> list[dict[str, Any]]:
     """The pairs as rows of a dataset, the filler last."""
     rows: list[dict[str, Any]] = [
-        {"chosen": pair.chosen, "rejected": pair.rejected, "margin": pair.margin, "weight": 1.0} for pair in pairs
+        {"chosen": pair.chosen, "rejected": pair.rejected, "margin": pair.row.margin, "weight": 1.0} for pair in pairs
     ]
     return [*rows, {**rows[0], "weight": 0.0}]

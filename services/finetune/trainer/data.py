@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ilf_common.artifacts import ArtifactStore
+from ilf_common.rewards.comparisons import Comparisons, parse_comparisons
 from services.finetune.trainer.outcome import FailureReason, TrainerError
 
 _SUFFIXES = (".jsonl", ".parquet")
@@ -39,22 +40,6 @@ class SftItem:
     rows: tuple[SftRow, ...]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One comparison.
-
-    Attributes:
-        number: Of the row in the dataset, from 1.
-        margin: By how much the chosen text should score higher before the loss flattens.
-    """
-
-    number: int
-    prompt: str
-    chosen: str
-    rejected: str
-    margin: float = 0.0
-
-
 class RowProblems:
     """Collects what is wrong with rows, and refuses the data at the end."""
 
@@ -64,6 +49,10 @@ class RowProblems:
     def add(self, where: str, what: str) -> None:
         """Notes a problem."""
         self._found.append(f"{where}: {what}")
+
+    def extend(self, found: Sequence[str]) -> None:
+        """Notes problems that name their places."""
+        self._found.extend(found)
 
     def refuse_if_any(self) -> None:
         """Raises what was found.
@@ -113,28 +102,17 @@ def read_sft_items(store: ArtifactStore, key: str) -> list[SftItem]:
     return _not_empty([SftItem(item_id, tuple(r for r in rows if r.weight > 0)) for item_id, rows in items.items()])
 
 
-def read_pairs(store: ArtifactStore, key: str) -> list[Pair]:
-    """Reads comparisons (`prompt`, `chosen`, `rejected`, optional `margin`).
+def read_comparisons(store: ArtifactStore, key: str, *, slice_column: str = "") -> Comparisons:
+    """Reads comparisons in the columns of TRL or SLF5K; see `ilf_common.rewards.comparisons`.
 
     Raises:
-        TrainerError: BAD_DATA; sides missing or equal, or a margin that is no finite number.
+        TrainerError: BAD_DATA; sides missing, or a margin that is no finite number.
     """
     problems = RowProblems()
-    pairs = []
-    for number, raw in _read_rows(store, key):
-        wrong = _missing_texts(raw, ("prompt", "chosen", "rejected"))
-        margin = raw.get("margin")
-        margin = 0.0 if margin is None else margin
-        if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin):
-            wrong.append("margin must be a finite number")
-        if not wrong and raw["chosen"] == raw["rejected"]:
-            wrong.append("chosen and rejected are the same text")
-        if wrong:
-            problems.add(f"row {number}", ", ".join(wrong))
-            continue
-        pairs.append(Pair(number, raw["prompt"], raw["chosen"], raw["rejected"], float(margin)))
+    found = parse_comparisons(_read_rows(store, key), slice_column=slice_column)
+    problems.extend(found.problems)
     problems.refuse_if_any()
-    return _not_empty(pairs)
+    return found
 
 
 def _not_empty(rows: list[Any]) -> list[Any]:

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from ilf_common.rewards.comparisons import Comparison
+from ilf_common.rewards.inputs import RewardInputs
 from ilf_common.templates import PromptTemplate
-from services.finetune.trainer.data import Pair, RowProblems, SftItem
+from services.finetune.trainer.data import RowProblems, SftItem
 
 IGNORED = -100
 """Label of a token that is not learned."""
@@ -49,11 +51,14 @@ class EncodedItem:
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """The two sequences of a comparison."""
+    """The two sequences of a comparison: of the chosen text and of the rejected one, as `RewardInputs.pair` makes them.
 
+    For A_B they are the question with the chosen text shown first, and with the rejected one shown first.
+    """
+
+    row: Comparison
     chosen: list[int]
     rejected: list[int]
-    margin: float
 
 
 def encode_items(
@@ -92,23 +97,51 @@ def _encode_row(prompt: list[int], completion: list[int], weight: float, prompt_
     return EncodedRow(input_ids, labels, loss_weights)
 
 
-def encode_pairs(pairs: Iterable[Pair], encoder: Encoder, *, max_length: int) -> list[EncodedPair]:
-    """Encodes comparisons: prompt, text and end-of-sequence token, exactly as the reward service encodes them.
+def encode_pairs(rows: Iterable[Comparison], inputs: RewardInputs, *, max_length: int) -> tuple[list[EncodedPair], int]:
+    """Encodes comparisons, exactly as the reward service encodes them.
+
+    Returns:
+        The pairs, and how many were left out because their texts are the same tokens.
 
     Raises:
-        TrainerError: BAD_DATA; pairs with a side longer than `max_length`, by row, or whose sides encode alike.
+        TrainerError: BAD_DATA; pairs with a side longer than `max_length`, by row.
     """
     problems = RowProblems()
     encoded = []
-    for pair in pairs:
-        prompt = encoder.encode_prompt(pair.prompt)
-        chosen = prompt + encoder.encode_completion(pair.chosen, add_eos=True)
-        rejected = prompt + encoder.encode_completion(pair.rejected, add_eos=True)
+    alike = 0
+    for row in rows:
+        chosen, rejected = inputs.pair(row.context, row.chosen, row.rejected)
         longest = max(len(chosen), len(rejected))
         if longest > max_length:
-            problems.add(f"row {pair.number}", f"{longest} tokens, more than {max_length}")
+            problems.add(f"row {row.number}", f"{longest} tokens, more than {max_length}")
         elif chosen == rejected:
-            problems.add(f"row {pair.number}", "chosen and rejected are the same tokens")
-        encoded.append(EncodedPair(chosen, rejected, pair.margin))
+            alike += 1
+        else:
+            encoded.append(EncodedPair(row, chosen, rejected))
     problems.refuse_if_any()
-    return encoded
+    return encoded, alike
+
+
+def answer_items(
+    pairs: Iterable[EncodedPair], answers: tuple[int, int], *, prompt_loss_weight: float
+) -> list[EncodedItem]:
+    """Comparisons as questions with their right answers, to be learned like any other completion.
+
+    The positive answer belongs to the sequence of the chosen text, the negative one to the other: for YES_NO "Yes" and
+    "No", for A_B "A" and "B", one for each order. Both are one item, so that they share a batch.
+
+    Args:
+        pairs: Encoded questions.
+        answers: Tokens of the positive and the negative answer.
+        prompt_loss_weight: Weight of a question's tokens in the loss.
+    """
+    positive, negative = answers
+    return [
+        EncodedItem(
+            (
+                _encode_row(pair.chosen, [positive], 1.0, prompt_loss_weight),
+                _encode_row(pair.rejected, [negative], 1.0, prompt_loss_weight),
+            )
+        )
+        for pair in pairs
+    ]

@@ -7,7 +7,7 @@ import gc
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from pydantic import TypeAdapter
 from ilf_common.artifacts import ArtifactStore
 from ilf_common.errors import IlfError
 from services.finetune.models import FinetuneKind, Hyperparameters
-from services.finetune.trainer.encoding import EncodedPair
 from services.finetune.trainer.job import TrainerJob
 from services.finetune.trainer.loading import ADAPTER_CONFIG, Base
 from services.finetune.trainer.outcome import FailureReason, TrainerError
@@ -177,39 +176,6 @@ def test_language_model(folder: Path, base: Base, prompt: str, job: TrainerJob) 
         raise TrainerError(
             FailureReason.LOAD_TEST_FAILED, f"The checkpoint does not load: {type(error).__name__}"
         ) from error
-
-
-def test_reward_model(folder: Path, pairs: Sequence[EncodedPair], job: TrainerJob) -> dict[str, float]:
-    """Loads a staged reward model as the reward service will, and writes its reward statistics into its config.
-
-    Returns:
-        `accuracy`, `reward_mean`, `reward_std` over the training comparisons.
-
-    Raises:
-        TrainerError: LOAD_TEST_FAILED.
-    """
-    from transformers import AutoModelForSequenceClassification
-
-    from services.finetune.trainer.reward import score_pairs
-    from services.finetune.trainer.training import uses_gpu
-
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainerError(
-            FailureReason.LOAD_TEST_FAILED, f"The reward model does not load: {type(error).__name__}"
-        ) from error
-    model = model.to("cuda" if uses_gpu(job.runtime) else "cpu").eval()
-    statistics = score_pairs(model, pairs, model.config.pad_token_id, batch_size=16)
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config |= {
-        "reward_mean": statistics["reward_mean"],
-        "reward_std": statistics["reward_std"],
-        "reward_accuracy": statistics["accuracy"],
-    }
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return statistics
 
 
 def publish(folder: Path, job: TrainerJob, store: ArtifactStore) -> str:

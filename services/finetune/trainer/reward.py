@@ -75,32 +75,3 @@ def build_reward_trainer(
     )
     trainer.prepare_items()
     return trainer
-
-
-@torch.no_grad()
-def score_pairs(model: Any, pairs: Sequence[EncodedPair], pad_token_id: int, batch_size: int) -> dict[str, float]:
-    """What a reward model says about comparisons.
-
-    Returns:
-        `accuracy` (share of comparisons with the chosen text ahead, ties half), `reward_mean` and `reward_std` over
-        all texts.
-    """
-    collate = PairCollator(pad_token_id)
-    rows = pair_rows(pairs)[:-1]
-    # Neighbours of like length waste little on padding.
-    rows.sort(key=lambda row: max(len(row["chosen"]), len(row["rejected"])))
-    chosen: list[torch.Tensor] = []
-    rejected: list[torch.Tensor] = []
-    for start in range(0, len(rows), batch_size):
-        batch = collate(rows[start : start + batch_size])
-        inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
-        better, worse = model(**inputs).logits.squeeze(-1).double().cpu().chunk(2)
-        chosen.append(better)
-        rejected.append(worse)
-    ahead = torch.cat(chosen) - torch.cat(rejected)
-    rewards = torch.cat([*chosen, *rejected])
-    return {
-        "accuracy": float((ahead > 0).double().mean() + (ahead == 0).double().mean() / 2),
-        "reward_mean": float(rewards.mean()),
-        "reward_std": float(rewards.std()),
-    }

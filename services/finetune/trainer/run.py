@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from ilf_common.errors import IlfError
 from services.finetune.models import FinetuneKind, Hyperparameters, Progress
 from services.finetune.trainer import publishing
 from services.finetune.trainer.checkpoints import CHECKPOINTS
-from services.finetune.trainer.data import read_pairs, read_sft_items
-from services.finetune.trainer.encoding import EncodedPair, encode_items, encode_pairs
+from services.finetune.trainer.data import read_sft_items
+from services.finetune.trainer.encoding import EncodedPair, answer_items, encode_items
 from services.finetune.trainer.job import TrainerJob, resolve
 from services.finetune.trainer.loading import (
     Base,
@@ -159,25 +159,41 @@ def _train_policy(
 def _train_reward_model(
     job: TrainerJob, store: ArtifactStore, base: Base, tokenizer: Any, wanted: Hyperparameters, stop: StopFlag
 ) -> TrainerResult | None:
+    from services.finetune.trainer.preferences import finish_reward_model, read_preferences, reward_inputs
+
+    inputs = reward_inputs(job, PromptEncoder(tokenizer, chat=True))
+    data = read_preferences(store, job, inputs, wanted)
+    trainer = _build_reward_trainer(job, base, tokenizer, wanted, data.train, inputs.answers)
+
+    def test(folder: Path) -> dict[str, float]:
+        return finish_reward_model(folder, job, tokenizer, wanted, inputs, data)
+
+    return _train_and_publish(trainer, job, store, base, tokenizer, wanted, stop, data.counts, test)
+
+
+def _build_reward_trainer(
+    job: TrainerJob,
+    base: Base,
+    tokenizer: Any,
+    wanted: Hyperparameters,
+    pairs: Sequence[EncodedPair],
+    answers: tuple[int, int] | None,
+) -> Any:
+    """A head learns from pairs, a language model from its answers."""
     from transformers import set_seed
 
     from services.finetune.trainer.reward import build_reward_trainer
+    from services.finetune.trainer.sft import build_sft_trainer
 
-    pairs = read_pairs(store, store.resolve(job.spec.dataset_uri, field="dataset_uri"))
-    # The new head is drawn at random.
-    set_seed(wanted.seed % 2**32)
-    model = load_reward_model(base, tokenizer, wanted, job.runtime)
-    encoded: list[EncodedPair] = encode_pairs(pairs, PromptEncoder(tokenizer, chat=True), max_length=wanted.max_length)
-    sides = [side for pair in encoded for side in (pair.chosen, pair.rejected)]
-    data = {"pairs": len(pairs), "tokens": sum(len(side) for side in sides)}
-    trainer = build_reward_trainer(
-        model, tokenizer, encoded, wanted, job.runtime, Path(job.work_dir), processes=_PROCESSES
-    )
-
-    def test(folder: Path) -> dict[str, float]:
-        return publishing.test_reward_model(folder, encoded, job)
-
-    return _train_and_publish(trainer, job, store, base, tokenizer, wanted, stop, data, test)
+    work_dir = Path(job.work_dir)
+    if answers is None:
+        # The new head is drawn at random.
+        set_seed(wanted.seed % 2**32)
+        model = load_reward_model(base, tokenizer, wanted, job.runtime)
+        return build_reward_trainer(model, tokenizer, pairs, wanted, job.runtime, work_dir, processes=_PROCESSES)
+    items = answer_items(pairs, answers, prompt_loss_weight=wanted.prompt_loss_weight)
+    model = load_language_model(base, wanted, job.runtime)
+    return build_sft_trainer(model, tokenizer, items, wanted, job.runtime, work_dir, processes=_PROCESSES)
 
 
 def _train_and_publish(

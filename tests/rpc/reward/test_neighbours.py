@@ -68,7 +68,7 @@ async def test_sampling_options_reach_the_refinement_service_as_they_came() -> N
     async with running_channel(neighbours.register) as channel:
         drawn = await RefinementClient(channel, 5).sample(
             BestOfNCall(
-                "rm",
+                ("rm",),
                 "policy",
                 "c",
                 SamplingChoice(2, temperature=0.0, max_new_tokens=9, stop=("\n",)),
@@ -91,7 +91,7 @@ async def test_a_refused_sampling_option_keeps_its_field() -> None:
     error = InvalidArgumentError.of("sampling.top_p", "is 3")
     async with running_channel(Neighbours(error).register) as channel:
         with pytest.raises(InvalidArgumentError) as caught:
-            await RefinementClient(channel, 5).sample(BestOfNCall("rm", "policy", "c", SamplingChoice(2)))
+            await RefinementClient(channel, 5).sample(BestOfNCall(("rm",), "policy", "c", SamplingChoice(2)))
     assert caught.value.violations[0].field == "sampling.top_p"
 
 

@@ -20,9 +20,10 @@ from ilf_common.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
+from ilf_common.rewards.card import RewardStatistics
 from ilf_common.rpc.client import call, stream
 from ilf_common.rpc.status import from_status
-from services.reward.models import Limits, RewardStatistics
+from services.reward.models import Limits
 from services.reward.wiring import register
 from tests.fakes.reward import NOW, FakeRewardModel, FakeWorld, running_service
 from tests.support import running_channel
@@ -56,29 +57,30 @@ def items(*outputs: str) -> list[pb.ScoreItem]:
 
 
 async def test_score_answers_reward_and_tokens(stub: pb_grpc.RewardServiceStub) -> None:
-    request = pb.ScoreRequest(model="a", context="c", output="45")
-    assert await call(stub.Score, request, timeout=5) == pb.ScoreResponse(reward=9.0, token_count=5)
+    request = pb.ScoreRequest(models=["a"], context="c", output="45")
+    expected = pb.ScoreResponse(reward=9.0, token_count=5, model_rewards=[9.0])
+    assert await call(stub.Score, request, timeout=5) == expected
     request.normalize = True
     assert (await call(stub.Score, request, timeout=5)).reward == 2.0
 
 
 async def test_score_names_all_wrong_fields_at_once(stub: pb_grpc.RewardServiceStub) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        await call(stub.Score, pb.ScoreRequest(model="", context=" ", output="x" * 200_001), timeout=5)
+        await call(stub.Score, pb.ScoreRequest(models=[""], context=" ", output="x" * 200_001), timeout=5)
     assert caught.value.reason == "INVALID_FIELD"
-    assert [violation.field for violation in caught.value.violations] == ["model", "context", "output"]
+    assert [violation.field for violation in caught.value.violations] == ["models", "context", "output"]
 
 
 async def test_score_of_too_long_a_text_says_how_long_it_is(stub: pb_grpc.RewardServiceStub, around: FakeWorld) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        await call(stub.Score, pb.ScoreRequest(model="a", context="c" * 2000, output="1"), timeout=5)
+        await call(stub.Score, pb.ScoreRequest(models=["a"], context="c" * 2000, output="1"), timeout=5)
     assert caught.value.reason == "PROMPT_TOO_LONG"
     assert caught.value.metadata == {"tokens": "2003", "limit": "1000"}
 
 
 async def test_an_unknown_model_is_a_resource_not_found(stub: pb_grpc.RewardServiceStub) -> None:
     for method, request in (
-        (stub.Score, pb.ScoreRequest(model="none", context="c")),
+        (stub.Score, pb.ScoreRequest(models=["none"], context="c")),
         (stub.GetRewardModel, pb.GetRewardModelRequest(name="none")),
     ):
         with pytest.raises(NotFoundError) as caught:
@@ -90,7 +92,7 @@ async def test_an_unknown_model_is_a_resource_not_found(stub: pb_grpc.RewardServ
 async def test_batch_score_answers_each_item_once_and_refuses_a_bad_one_alone(stub: pb_grpc.RewardServiceStub) -> None:
     rows = [*items(*map(str, range(500))), pb.ScoreItem(item_id="bad", context="", output="1")]
     found: dict[str, pb.ScoreOutcome] = {}
-    async for message in stream(stub.BatchScore, pb.BatchScoreRequest(model="a", items=rows), timeout=10):
+    async for message in stream(stub.BatchScore, pb.BatchScoreRequest(models=["a"], items=rows), timeout=10):
         for outcome in message.outcomes:
             assert outcome.item_id not in found
             found[outcome.item_id] = outcome
@@ -102,7 +104,7 @@ async def test_batch_score_answers_each_item_once_and_refuses_a_bad_one_alone(st
 
 async def test_a_batch_with_equal_ids_is_refused_whole(stub: pb_grpc.RewardServiceStub) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        async for _ in stream(stub.BatchScore, pb.BatchScoreRequest(model="a", items=items("1")[:1] * 2), timeout=5):
+        async for _ in stream(stub.BatchScore, pb.BatchScoreRequest(models=["a"], items=items("1")[:1] * 2), timeout=5):
             pass
     assert [violation.field for violation in caught.value.violations] == ["items[0].item_id", "items[1].item_id"]
 
@@ -112,12 +114,12 @@ async def test_a_full_queue_says_when_to_come_back(around: FakeWorld) -> None:
     async with reward_stub(around, Limits(batch_tokens=5, max_batch_size=1, max_queue=2, window=1)) as stub:
         await call(stub.LoadRewardModel, pb.LoadRewardModelRequest(name="a", uri="rm/a"), timeout=5)
         model.gate.clear()
-        request = pb.BatchScoreRequest(model="a", items=items("1", "2", "3"))
+        request = pb.BatchScoreRequest(models=["a"], items=items("1", "2", "3"))
         async with aclosing(stream(stub.BatchScore, request, timeout=10)) as waiting:
             first = asyncio.create_task(anext(waiting))
             assert await asyncio.to_thread(model.entered.wait, 10)
             with pytest.raises(ResourceExhaustedError) as caught:
-                await call(stub.Score, pb.ScoreRequest(model="a", context="c", output="1"), timeout=5)
+                await call(stub.Score, pb.ScoreRequest(models=["a"], context="c", output="1"), timeout=5)
             assert (caught.value.reason, caught.value.retry_after) == ("QUEUE_FULL", 1.0)
             model.gate.set()
             await first
@@ -128,13 +130,15 @@ async def test_a_cancelled_batch_leaves_its_waiting_texts_unscored(around: FakeW
     async with reward_stub(around, Limits(batch_tokens=5, max_batch_size=1)) as stub:
         await call(stub.LoadRewardModel, pb.LoadRewardModelRequest(name="a", uri="rm/a"), timeout=5)
         model.gate.clear()
-        running: Any = stub.BatchScore(pb.BatchScoreRequest(model="a", items=items(*["1"] * 100)))
+        running: Any = stub.BatchScore(pb.BatchScoreRequest(models=["a"], items=items(*["1"] * 100)))
         reading = asyncio.ensure_future(running.read())
         assert await asyncio.to_thread(model.entered.wait, 10)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        second = asyncio.create_task(call(stub.Score, pb.ScoreRequest(model="a", context="c", output="2"), timeout=10))
+        second = asyncio.create_task(
+            call(stub.Score, pb.ScoreRequest(models=["a"], context="c", output="2"), timeout=10)
+        )
         await asyncio.to_thread(model.gate.set)
         assert (await second).reward == 2.0
         assert len(model.batches) < 50
@@ -144,7 +148,7 @@ async def test_best_of_n_answers_samples_rewards_and_the_chosen_one(
     stub: pb_grpc.RewardServiceStub, around: FakeWorld
 ) -> None:
     request = pb.BestOfNRequest(
-        reward_model="a",
+        reward_models=["a"],
         model="policy",
         context="c",
         sampling=common_pb2.SamplingParams(n=4, temperature=0.0, seed=3),
@@ -162,7 +166,9 @@ async def test_best_of_n_answers_samples_rewards_and_the_chosen_one(
 
 @pytest.mark.parametrize("n", [0, 1025])
 async def test_best_of_n_wants_1_to_1024_samples(stub: pb_grpc.RewardServiceStub, n: int) -> None:
-    request = pb.BestOfNRequest(reward_model="a", model="policy", context="c", sampling=common_pb2.SamplingParams(n=n))
+    request = pb.BestOfNRequest(
+        reward_models=["a"], model="policy", context="c", sampling=common_pb2.SamplingParams(n=n)
+    )
     with pytest.raises(InvalidArgumentError) as caught:
         await call(stub.BestOfN, request, timeout=5)
     assert caught.value.violations[0].field == "sampling.n"
@@ -220,7 +226,7 @@ async def test_a_missing_checkpoint_and_missing_statistics_have_their_reasons(st
     assert missing.value.reason == "CHECKPOINT_NOT_FOUND"
     await call(stub.LoadRewardModel, pb.LoadRewardModelRequest(name="b", uri="rm/b"), timeout=5)
     with pytest.raises(FailedPreconditionError) as bare:
-        await call(stub.Score, pb.ScoreRequest(model="b", context="c", output="1", normalize=True), timeout=5)
+        await call(stub.Score, pb.ScoreRequest(models=["b"], context="c", output="1", normalize=True), timeout=5)
     assert bare.value.reason == "REWARD_STATISTICS_MISSING"
 
 

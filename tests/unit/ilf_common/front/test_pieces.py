@@ -45,8 +45,9 @@ def test_every_batch_call_of_the_project_can_be_cut() -> None:
     rank = ranking.BatchRankRequest(ranker=ranking.RankerSpec(name="length"), items=[ranking.RankItem(item_id="a")])
     judge = ranking.JudgeSpec(name="j")
     compare = ranking.BatchCompareRequest(judges=[judge], items=[ranking.CompareItem(item_id="a")])
-    score = reward.BatchScoreRequest(model="m", items=[reward.ScoreItem(item_id="a")], normalize=True)
-    for batch in (rank, compare, score, pb.BatchGenerateRequest(items=[pb.GenerateItem(item_id="a")])):
+    score = reward.BatchScoreRequest(models=["m"], items=[reward.ScoreItem(item_id="a")], normalize=True)
+    prefer = reward.BatchCompareRequest(models=["m", "n"], items=[reward.CompareItem(item_id="a")])
+    for batch in (rank, compare, score, prefer, pb.BatchGenerateRequest(items=[pb.GenerateItem(item_id="a")])):
         (piece,) = cut(batch, 8)
         assert piece.request() == batch
 

@@ -56,7 +56,7 @@ class OpenSources:
     def resolve_base(self, name: str) -> str:
         return f"/models/{name}"
 
-    def check_dataset(self, uri: str) -> None:
+    def check_dataset(self, uri: str, field: str = "spec.dataset_uri") -> None:
         if uri == "missing":
             raise NotFoundError("no", resource_type="dataset", resource_name=uri, reason="DATASET_NOT_FOUND")
 

@@ -58,7 +58,7 @@ async def queue(model: FakeRewardModel, executor: ThreadPoolExecutor) -> AsyncIt
 
 
 def sequences(model: FakeRewardModel, *outputs: str) -> list[list[int]]:
-    return [model.encode("c", output) for output in outputs]
+    return [model.inputs.single("c", output) for output in outputs]
 
 
 async def rewards(queue: ScoringQueue, ids: Sequence[Sequence[int]]) -> dict[int, float]:

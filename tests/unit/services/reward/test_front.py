@@ -22,6 +22,6 @@ def test_a_reward_model_is_loaded_again_until_it_is_unloaded() -> None:
 
 
 def test_calls_depend_on_the_reward_model_that_they_name() -> None:
-    assert API.keys(pb.ScoreRequest(model="rm")) == ["reward-models/rm"]
-    assert API.keys(pb.BestOfNRequest(reward_model="rm", model="policy")) == ["reward-models/rm"]
+    assert API.keys(pb.ScoreRequest(models=["rm"])) == ["reward-models/rm"]
+    assert API.keys(pb.BestOfNRequest(reward_models=["rm"], model="policy")) == ["reward-models/rm"]
     assert API.keys(pb.TrainRewardModelRequest()) == []

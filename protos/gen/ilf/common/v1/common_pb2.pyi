@@ -42,6 +42,34 @@ FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """max_new_tokens reached."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
+class _RewardLoss:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RewardLossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RewardLoss.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REWARD_LOSS_UNSPECIFIED: _RewardLoss.ValueType  # 0
+    """Bradley-Terry."""
+    REWARD_LOSS_BRADLEY_TERRY: _RewardLoss.ValueType  # 1
+    """A head of one output; -log sigmoid(reward of the preferred text - reward of the other - margin)."""
+    REWARD_LOSS_YES_NO: _RewardLoss.ValueType  # 2
+    """A language model answers a yes/no question about one output; the reward is the log-odds of yes."""
+    REWARD_LOSS_A_B: _RewardLoss.ValueType  # 3
+    """A language model is asked which of two outputs is better, in both orders; it compares and gives no single output a reward."""
+
+class RewardLoss(_RewardLoss, metaclass=_RewardLossEnumTypeWrapper):
+    """How a reward model was trained, and so what it can say."""
+
+REWARD_LOSS_UNSPECIFIED: RewardLoss.ValueType  # 0
+"""Bradley-Terry."""
+REWARD_LOSS_BRADLEY_TERRY: RewardLoss.ValueType  # 1
+"""A head of one output; -log sigmoid(reward of the preferred text - reward of the other - margin)."""
+REWARD_LOSS_YES_NO: RewardLoss.ValueType  # 2
+"""A language model answers a yes/no question about one output; the reward is the log-odds of yes."""
+REWARD_LOSS_A_B: RewardLoss.ValueType  # 3
+"""A language model is asked which of two outputs is better, in both orders; it compares and gives no single output a reward."""
+Global___RewardLoss: _TypeAlias = RewardLoss  # noqa: Y015
+
 @_typing.final
 class SamplingParams(_message.Message):
     """How text is sampled from a model."""

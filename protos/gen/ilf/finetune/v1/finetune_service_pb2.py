@@ -28,7 +28,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from ilf.common.v1 import common_pb2 as ilf_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&ilf/finetune/v1/finetune_service.proto\x12\x0filf.finetune.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1ailf/common/v1/common.proto\"P\n\x08LoraSpec\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12\r\n\x05\x61lpha\x18\x02 \x01(\x01\x12\x0f\n\x07\x64ropout\x18\x03 \x01(\x01\x12\x16\n\x0etarget_modules\x18\x04 \x03(\t\"\xff\x02\n\x0fHyperparameters\x12\x15\n\rlearning_rate\x18\x01 \x01(\x01\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x01\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\x12\x18\n\x10micro_batch_size\x18\x04 \x01(\x05\x12\x1a\n\x12prompt_loss_weight\x18\x05 \x01(\x01\x12\x12\n\nmax_length\x18\x06 \x01(\x05\x12\x14\n\x0cwarmup_ratio\x18\x07 \x01(\x01\x12\x13\n\x0blr_schedule\x18\x08 \x01(\t\x12\x14\n\x0cweight_decay\x18\t \x01(\x01\x12\x1a\n\rmax_grad_norm\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04seed\x18\x0b \x01(\x04\x12\'\n\x04lora\x18\x0c \x01(\x0b\x32\x19.ilf.finetune.v1.LoraSpec\x12\r\n\x05\x64type\x18\r \x01(\t\x12\x12\n\nsave_steps\x18\x0e \x01(\x05\x12\x1e\n\x16gradient_checkpointing\x18\x0f \x01(\x08\x42\x10\n\x0e_max_grad_norm\"\x8e\x02\n\x0c\x46inetuneSpec\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.ilf.finetune.v1.FinetuneKind\x12\x12\n\nbase_model\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x61taset_uri\x18\x03 \x01(\t\x12\x12\n\noutput_uri\x18\x04 \x01(\t\x12\x39\n\x0fhyperparameters\x18\x05 \x01(\x0b\x32 .ilf.finetune.v1.Hyperparameters\x12/\n\x08template\x18\x06 \x01(\x0b\x32\x1d.ilf.common.v1.PromptTemplate\x12\x15\n\rmerge_adapter\x18\x07 \x01(\x08\x12\x11\n\tplacement\x18\x08 \x01(\t\"\xd2\x03\n\x0b\x46inetuneJob\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.ilf.finetune.v1.FinetuneSpec\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.ilf.finetune.v1.FinetuneJobState\x12\x33\n\x08progress\x18\x04 \x01(\x0b\x32!.ilf.finetune.v1.FinetuneProgress\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\t \x01(\x05\x12\x19\n\x11\x63heckpoint_digest\x18\n \x01(\t\x12.\n\nconditions\x18\x0b \x03(\x0b\x32\x1a.ilf.finetune.v1.Condition\x12\x12\n\nrequest_id\x18\x0c \x01(\t\"e\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaf\x02\n\x10\x46inetuneProgress\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x11\n\tmax_steps\x18\x02 \x01(\x03\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x04 \x01(\x01\x12,\n\tremaining\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0elast_step_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12?\n\x07metrics\x18\x07 \x03(\x0b\x32..ilf.finetune.v1.FinetuneProgress.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"[\n\x18\x43reateFinetuneJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.ilf.finetune.v1.FinetuneSpec\"%\n\x15GetFinetuneJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x17ListFinetuneJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"h\n\x18ListFinetuneJobsResponse\x12\x33\n\rfinetune_jobs\x18\x01 \x03(\x0b\x32\x1c.ilf.finetune.v1.FinetuneJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x18\x43\x61ncelFinetuneJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\'\n\x17WatchFinetuneJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"N\n\x18WatchFinetuneJobResponse\x12\x32\n\x0c\x66inetune_job\x18\x01 \x01(\x0b\x32\x1c.ilf.finetune.v1.FinetuneJob*d\n\x0c\x46inetuneKind\x12\x1d\n\x19\x46INETUNE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INETUNE_KIND_SFT\x10\x01\x12\x1e\n\x1a\x46INETUNE_KIND_REWARD_MODEL\x10\x02*\xd9\x01\n\x10\x46inetuneJobState\x12\"\n\x1e\x46INETUNE_JOB_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x46INETUNE_JOB_STATE_PENDING\x10\x01\x12\x1e\n\x1a\x46INETUNE_JOB_STATE_RUNNING\x10\x02\x12 \n\x1c\x46INETUNE_JOB_STATE_SUCCEEDED\x10\x03\x12\x1d\n\x19\x46INETUNE_JOB_STATE_FAILED\x10\x04\x12 \n\x1c\x46INETUNE_JOB_STATE_CANCELLED\x10\x05\x32\xf9\x03\n\x0f\x46inetuneService\x12\\\n\x11\x43reateFinetuneJob\x12).ilf.finetune.v1.CreateFinetuneJobRequest\x1a\x1c.ilf.finetune.v1.FinetuneJob\x12V\n\x0eGetFinetuneJob\x12&.ilf.finetune.v1.GetFinetuneJobRequest\x1a\x1c.ilf.finetune.v1.FinetuneJob\x12g\n\x10ListFinetuneJobs\x12(.ilf.finetune.v1.ListFinetuneJobsRequest\x1a).ilf.finetune.v1.ListFinetuneJobsResponse\x12\\\n\x11\x43\x61ncelFinetuneJob\x12).ilf.finetune.v1.CancelFinetuneJobRequest\x1a\x1c.ilf.finetune.v1.FinetuneJob\x12i\n\x10WatchFinetuneJob\x12(.ilf.finetune.v1.WatchFinetuneJobRequest\x1a).ilf.finetune.v1.WatchFinetuneJobResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&ilf/finetune/v1/finetune_service.proto\x12\x0filf.finetune.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1ailf/common/v1/common.proto\"P\n\x08LoraSpec\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12\r\n\x05\x61lpha\x18\x02 \x01(\x01\x12\x0f\n\x07\x64ropout\x18\x03 \x01(\x01\x12\x16\n\x0etarget_modules\x18\x04 \x03(\t\"\xff\x02\n\x0fHyperparameters\x12\x15\n\rlearning_rate\x18\x01 \x01(\x01\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x01\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\x12\x18\n\x10micro_batch_size\x18\x04 \x01(\x05\x12\x1a\n\x12prompt_loss_weight\x18\x05 \x01(\x01\x12\x12\n\nmax_length\x18\x06 \x01(\x05\x12\x14\n\x0cwarmup_ratio\x18\x07 \x01(\x01\x12\x13\n\x0blr_schedule\x18\x08 \x01(\t\x12\x14\n\x0cweight_decay\x18\t \x01(\x01\x12\x1a\n\rmax_grad_norm\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04seed\x18\x0b \x01(\x04\x12\'\n\x04lora\x18\x0c \x01(\x0b\x32\x19.ilf.finetune.v1.LoraSpec\x12\r\n\x05\x64type\x18\r \x01(\t\x12\x12\n\nsave_steps\x18\x0e \x01(\x05\x12\x1e\n\x16gradient_checkpointing\x18\x0f \x01(\x08\x42\x10\n\x0e_max_grad_norm\"\xbe\x02\n\x0c\x46inetuneSpec\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.ilf.finetune.v1.FinetuneKind\x12\x12\n\nbase_model\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x61taset_uri\x18\x03 \x01(\t\x12\x12\n\noutput_uri\x18\x04 \x01(\t\x12\x39\n\x0fhyperparameters\x18\x05 \x01(\x0b\x32 .ilf.finetune.v1.Hyperparameters\x12/\n\x08template\x18\x06 \x01(\x0b\x32\x1d.ilf.common.v1.PromptTemplate\x12\x15\n\rmerge_adapter\x18\x07 \x01(\x08\x12\x11\n\tplacement\x18\x08 \x01(\t\x12.\n\x06reward\x18\t \x01(\x0b\x32\x1e.ilf.finetune.v1.RewardOptions\"|\n\rRewardOptions\x12\'\n\x04loss\x18\x01 \x01(\x0e\x32\x19.ilf.common.v1.RewardLoss\x12\x14\n\x0cheld_out_uri\x18\x02 \x01(\t\x12\x16\n\x0eheld_out_share\x18\x03 \x01(\x01\x12\x14\n\x0cslice_column\x18\x04 \x01(\t\"\xd2\x03\n\x0b\x46inetuneJob\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.ilf.finetune.v1.FinetuneSpec\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.ilf.finetune.v1.FinetuneJobState\x12\x33\n\x08progress\x18\x04 \x01(\x0b\x32!.ilf.finetune.v1.FinetuneProgress\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\t \x01(\x05\x12\x19\n\x11\x63heckpoint_digest\x18\n \x01(\t\x12.\n\nconditions\x18\x0b \x03(\x0b\x32\x1a.ilf.finetune.v1.Condition\x12\x12\n\nrequest_id\x18\x0c \x01(\t\"e\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaf\x02\n\x10\x46inetuneProgress\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x11\n\tmax_steps\x18\x02 \x01(\x03\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x04 \x01(\x01\x12,\n\tremaining\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0elast_step_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12?\n\x07metrics\x18\x07 \x03(\x0b\x32..ilf.finetune.v1.FinetuneProgress.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"[\n\x18\x43reateFinetuneJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.ilf.finetune.v1.FinetuneSpec\"%\n\x15GetFinetuneJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x17ListFinetuneJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"h\n\x18ListFinetuneJobsResponse\x12\x33\n\rfinetune_jobs\x18\x01 \x03(\x0b\x32\x1c.ilf.finetune.v1.FinetuneJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x18\x43\x61ncelFinetuneJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\'\n\x17WatchFinetuneJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"N\n\x18WatchFinetuneJobResponse\x12\x32\n\x0c\x66inetune_job\x18\x01 \x01(\x0b\x32\x1c.ilf.finetune.v1.FinetuneJob*d\n\x0c\x46inetuneKind\x12\x1d\n\x19\x46INETUNE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INETUNE_KIND_SFT\x10\x01\x12\x1e\n\x1a\x46INETUNE_KIND_REWARD_MODEL\x10\x02*\xd9\x01\n\x10\x46inetuneJobState\x12\"\n\x1e\x46INETUNE_JOB_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x46INETUNE_JOB_STATE_PENDING\x10\x01\x12\x1e\n\x1a\x46INETUNE_JOB_STATE_RUNNING\x10\x02\x12 \n\x1c\x46INETUNE_JOB_STATE_SUCCEEDED\x10\x03\x12\x1d\n\x19\x46INETUNE_JOB_STATE_FAILED\x10\x04\x12 \n\x1c\x46INETUNE_JOB_STATE_CANCELLED\x10\x05\x32\xf9\x03\n\x0f\x46inetuneService\x12\\\n\x11\x43reateFinetuneJob\x12).ilf.finetune.v1.CreateFinetuneJobRequest\x1a\x1c.ilf.finetune.v1.FinetuneJob\x12V\n\x0eGetFinetuneJob\x12&.ilf.finetune.v1.GetFinetuneJobRequest\x1a\x1c.ilf.finetune.v1.FinetuneJob\x12g\n\x10ListFinetuneJobs\x12(.ilf.finetune.v1.ListFinetuneJobsRequest\x1a).ilf.finetune.v1.ListFinetuneJobsResponse\x12\\\n\x11\x43\x61ncelFinetuneJob\x12).ilf.finetune.v1.CancelFinetuneJobRequest\x1a\x1c.ilf.finetune.v1.FinetuneJob\x12i\n\x10WatchFinetuneJob\x12(.ilf.finetune.v1.WatchFinetuneJobRequest\x1a).ilf.finetune.v1.WatchFinetuneJobResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,38 +37,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FINETUNEPROGRESS_METRICSENTRY']._loaded_options = None
   _globals['_FINETUNEPROGRESS_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_FINETUNEKIND']._serialized_start=2283
-  _globals['_FINETUNEKIND']._serialized_end=2383
-  _globals['_FINETUNEJOBSTATE']._serialized_start=2386
-  _globals['_FINETUNEJOBSTATE']._serialized_end=2603
+  _globals['_FINETUNEKIND']._serialized_start=2457
+  _globals['_FINETUNEKIND']._serialized_end=2557
+  _globals['_FINETUNEJOBSTATE']._serialized_start=2560
+  _globals['_FINETUNEJOBSTATE']._serialized_end=2777
   _globals['_LORASPEC']._serialized_start=177
   _globals['_LORASPEC']._serialized_end=257
   _globals['_HYPERPARAMETERS']._serialized_start=260
   _globals['_HYPERPARAMETERS']._serialized_end=643
   _globals['_FINETUNESPEC']._serialized_start=646
-  _globals['_FINETUNESPEC']._serialized_end=916
-  _globals['_FINETUNEJOB']._serialized_start=919
-  _globals['_FINETUNEJOB']._serialized_end=1385
-  _globals['_CONDITION']._serialized_start=1387
-  _globals['_CONDITION']._serialized_end=1488
-  _globals['_FINETUNEPROGRESS']._serialized_start=1491
-  _globals['_FINETUNEPROGRESS']._serialized_end=1794
-  _globals['_FINETUNEPROGRESS_METRICSENTRY']._serialized_start=1748
-  _globals['_FINETUNEPROGRESS_METRICSENTRY']._serialized_end=1794
-  _globals['_CREATEFINETUNEJOBREQUEST']._serialized_start=1796
-  _globals['_CREATEFINETUNEJOBREQUEST']._serialized_end=1887
-  _globals['_GETFINETUNEJOBREQUEST']._serialized_start=1889
-  _globals['_GETFINETUNEJOBREQUEST']._serialized_end=1926
-  _globals['_LISTFINETUNEJOBSREQUEST']._serialized_start=1928
-  _globals['_LISTFINETUNEJOBSREQUEST']._serialized_end=1992
-  _globals['_LISTFINETUNEJOBSRESPONSE']._serialized_start=1994
-  _globals['_LISTFINETUNEJOBSRESPONSE']._serialized_end=2098
-  _globals['_CANCELFINETUNEJOBREQUEST']._serialized_start=2100
-  _globals['_CANCELFINETUNEJOBREQUEST']._serialized_end=2160
-  _globals['_WATCHFINETUNEJOBREQUEST']._serialized_start=2162
-  _globals['_WATCHFINETUNEJOBREQUEST']._serialized_end=2201
-  _globals['_WATCHFINETUNEJOBRESPONSE']._serialized_start=2203
-  _globals['_WATCHFINETUNEJOBRESPONSE']._serialized_end=2281
-  _globals['_FINETUNESERVICE']._serialized_start=2606
-  _globals['_FINETUNESERVICE']._serialized_end=3111
+  _globals['_FINETUNESPEC']._serialized_end=964
+  _globals['_REWARDOPTIONS']._serialized_start=966
+  _globals['_REWARDOPTIONS']._serialized_end=1090
+  _globals['_FINETUNEJOB']._serialized_start=1093
+  _globals['_FINETUNEJOB']._serialized_end=1559
+  _globals['_CONDITION']._serialized_start=1561
+  _globals['_CONDITION']._serialized_end=1662
+  _globals['_FINETUNEPROGRESS']._serialized_start=1665
+  _globals['_FINETUNEPROGRESS']._serialized_end=1968
+  _globals['_FINETUNEPROGRESS_METRICSENTRY']._serialized_start=1922
+  _globals['_FINETUNEPROGRESS_METRICSENTRY']._serialized_end=1968
+  _globals['_CREATEFINETUNEJOBREQUEST']._serialized_start=1970
+  _globals['_CREATEFINETUNEJOBREQUEST']._serialized_end=2061
+  _globals['_GETFINETUNEJOBREQUEST']._serialized_start=2063
+  _globals['_GETFINETUNEJOBREQUEST']._serialized_end=2100
+  _globals['_LISTFINETUNEJOBSREQUEST']._serialized_start=2102
+  _globals['_LISTFINETUNEJOBSREQUEST']._serialized_end=2166
+  _globals['_LISTFINETUNEJOBSRESPONSE']._serialized_start=2168
+  _globals['_LISTFINETUNEJOBSRESPONSE']._serialized_end=2272
+  _globals['_CANCELFINETUNEJOBREQUEST']._serialized_start=2274
+  _globals['_CANCELFINETUNEJOBREQUEST']._serialized_end=2334
+  _globals['_WATCHFINETUNEJOBREQUEST']._serialized_start=2336
+  _globals['_WATCHFINETUNEJOBREQUEST']._serialized_end=2375
+  _globals['_WATCHFINETUNEJOBRESPONSE']._serialized_start=2377
+  _globals['_WATCHFINETUNEJOBRESPONSE']._serialized_end=2455
+  _globals['_FINETUNESERVICE']._serialized_start=2780
+  _globals['_FINETUNESERVICE']._serialized_end=3285
 # @@protoc_insertion_point(module_scope)

@@ -33,7 +33,7 @@ class _FinetuneKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Finetune
     FINETUNE_KIND_SFT: _FinetuneKind.ValueType  # 1
     """Maximum likelihood of `completion` given `context`."""
     FINETUNE_KIND_REWARD_MODEL: _FinetuneKind.ValueType  # 2
-    """Bradley-Terry loss on `chosen` against `rejected`."""
+    """Preferences between two outputs; see RewardOptions."""
 
 class FinetuneKind(_FinetuneKind, metaclass=_FinetuneKindEnumTypeWrapper): ...
 
@@ -41,7 +41,7 @@ FINETUNE_KIND_UNSPECIFIED: FinetuneKind.ValueType  # 0
 FINETUNE_KIND_SFT: FinetuneKind.ValueType  # 1
 """Maximum likelihood of `completion` given `context`."""
 FINETUNE_KIND_REWARD_MODEL: FinetuneKind.ValueType  # 2
-"""Bradley-Terry loss on `chosen` against `rejected`."""
+"""Preferences between two outputs; see RewardOptions."""
 Global___FinetuneKind: _TypeAlias = FinetuneKind  # noqa: Y015
 
 class _FinetuneJobState:
@@ -188,12 +188,13 @@ class FinetuneSpec(_message.Message):
     TEMPLATE_FIELD_NUMBER: _builtins.int
     MERGE_ADAPTER_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
+    REWARD_FIELD_NUMBER: _builtins.int
     kind: Global___FinetuneKind.ValueType
     base_model: _builtins.str
     """A checkpoint in the artifact store, a local directory that the operator allows, or a hub id."""
     dataset_uri: _builtins.str
     """JSONL or Parquet in the artifact store. SFT: item_id, context, completion, weight (1 where absent; the weights of one item's rows sum to 1).
-    REWARD_MODEL: prompt, chosen, rejected and optionally margin.
+    REWARD_MODEL: prompt, chosen, rejected and optionally margin; or SLF5K's comparison fields.
     """
     output_uri: _builtins.str
     """Directory in the artifact store where the checkpoint is published, manifest last."""
@@ -205,7 +206,13 @@ class FinetuneSpec(_message.Message):
     def hyperparameters(self) -> Global___Hyperparameters: ...
     @_builtins.property
     def template(self) -> _common_pb2.PromptTemplate:
-        """Renders the context; the same template serves the policy. SFT only."""
+        """SFT: renders the context; the same template serves the policy.
+        REWARD_MODEL with YES_NO ({context}, {candidate}) or A_B ({context}, {output_a}, {output_b}): the question; empty takes the shipped one.
+        """
+
+    @_builtins.property
+    def reward(self) -> Global___RewardOptions:
+        """REWARD_MODEL only."""
 
     def __init__(
         self,
@@ -218,14 +225,48 @@ class FinetuneSpec(_message.Message):
         template: _common_pb2.PromptTemplate | None = ...,
         merge_adapter: _builtins.bool = ...,
         placement: _builtins.str = ...,
+        reward: Global___RewardOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hyperparameters", b"hyperparameters", "template", b"template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hyperparameters", b"hyperparameters", "reward", b"reward", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "dataset_uri", b"dataset_uri", "hyperparameters", b"hyperparameters", "kind", b"kind", "merge_adapter", b"merge_adapter", "output_uri", b"output_uri", "placement", b"placement", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "dataset_uri", b"dataset_uri", "hyperparameters", b"hyperparameters", "kind", b"kind", "merge_adapter", b"merge_adapter", "output_uri", b"output_uri", "placement", b"placement", "reward", b"reward", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FinetuneSpec: _TypeAlias = FinetuneSpec  # noqa: Y015
+
+@_typing.final
+class RewardOptions(_message.Message):
+    """How a reward model is trained, and on what it is measured."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOSS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_URI_FIELD_NUMBER: _builtins.int
+    HELD_OUT_SHARE_FIELD_NUMBER: _builtins.int
+    SLICE_COLUMN_FIELD_NUMBER: _builtins.int
+    loss: _common_pb2.RewardLoss.ValueType
+    held_out_uri: _builtins.str
+    """Comparisons that are only measured on, as dataset_uri; those whose context is trained on are dropped and counted."""
+    held_out_share: _builtins.float
+    """Share of the contexts of dataset_uri that is only measured on, drawn by the seed, in [0, 0.5]. Not with held_out_uri."""
+    slice_column: _builtins.str
+    """Column of the held-out rows whose values get a line each in the report."""
+    def __init__(
+        self,
+        *,
+        loss: _common_pb2.RewardLoss.ValueType = ...,
+        held_out_uri: _builtins.str = ...,
+        held_out_share: _builtins.float = ...,
+        slice_column: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out_share", b"held_out_share", "held_out_uri", b"held_out_uri", "loss", b"loss", "slice_column", b"slice_column"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewardOptions: _TypeAlias = RewardOptions  # noqa: Y015
 
 @_typing.final
 class FinetuneJob(_message.Message):

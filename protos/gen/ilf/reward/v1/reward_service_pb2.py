@@ -27,47 +27,81 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from ilf.common.v1 import common_pb2 as ilf_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ilf/reward/v1/reward_service.proto\x12\rilf.reward.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1ailf/common/v1/common.proto\"=\n\tScoreItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12\x0e\n\x06output\x18\x03 \x01(\t\"Q\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12\x0e\n\x06output\x18\x03 \x01(\t\x12\x11\n\tnormalize\x18\x04 \x01(\x08\"4\n\rScoreResponse\x12\x0e\n\x06reward\x18\x01 \x01(\x01\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\"^\n\x11\x42\x61tchScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x05items\x18\x02 \x03(\x0b\x32\x18.ilf.reward.v1.ScoreItem\x12\x11\n\tnormalize\x18\x03 \x01(\x08\"C\n\x12\x42\x61tchScoreResponse\x12-\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1b.ilf.reward.v1.ScoreOutcome\"\x7f\n\x0cScoreOutcome\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.ilf.reward.v1.ScoreResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xe0\x01\n\x0e\x42\x65stOfNRequest\x12\x14\n\x0creward_model\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\t\x12/\n\x08sampling\x18\x04 \x01(\x0b\x32\x1d.ilf.common.v1.SamplingParams\x12/\n\x08template\x18\x05 \x01(\x0b\x32\x1d.ilf.common.v1.PromptTemplate\x12\x36\n\x0fpost_processing\x18\x06 \x01(\x0b\x32\x1d.ilf.common.v1.PostProcessing\"\x87\x01\n\x0f\x42\x65stOfNResponse\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x14\n\x0c\x63hosen_index\x18\x02 \x01(\x05\x12&\n\x07samples\x18\x03 \x03(\x0b\x32\x15.ilf.common.v1.Sample\x12\x0f\n\x07rewards\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\"\xd5\x01\n\x17TrainRewardModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nbase_model\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x61taset_uri\x18\x03 \x01(\t\x12\x12\n\noutput_uri\x18\x04 \x01(\t\x12\x15\n\rlearning_rate\x18\x05 \x01(\x01\x12\x0e\n\x06\x65pochs\x18\x06 \x01(\x01\x12\x12\n\nbatch_size\x18\x07 \x01(\x05\x12\x0c\n\x04seed\x18\x08 \x01(\x04\x12\x12\n\nmax_length\x18\t \x01(\x05\x12\x0c\n\x04lora\x18\n \x01(\x08\"\'\n\x18TrainRewardModelResponse\x12\x0b\n\x03job\x18\x01 \x01(\t\"\xa4\x01\n\x0bRewardModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12-\n\tload_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nmax_length\x18\x05 \x01(\x05\x12\x13\n\x0breward_mean\x18\x06 \x01(\x01\x12\x12\n\nreward_std\x18\x07 \x01(\x01\"G\n\x16LoadRewardModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\"%\n\x15GetRewardModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x17ListRewardModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x18ListRewardModelsResponse\x12\x31\n\rreward_models\x18\x01 \x03(\x0b\x32\x1a.ilf.reward.v1.RewardModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x18UnloadRewardModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x1b\n\x19UnloadRewardModelResponse2\xce\x05\n\rRewardService\x12\x42\n\x05Score\x12\x1b.ilf.reward.v1.ScoreRequest\x1a\x1c.ilf.reward.v1.ScoreResponse\x12S\n\nBatchScore\x12 .ilf.reward.v1.BatchScoreRequest\x1a!.ilf.reward.v1.BatchScoreResponse0\x01\x12H\n\x07\x42\x65stOfN\x12\x1d.ilf.reward.v1.BestOfNRequest\x1a\x1e.ilf.reward.v1.BestOfNResponse\x12\x63\n\x10TrainRewardModel\x12&.ilf.reward.v1.TrainRewardModelRequest\x1a\'.ilf.reward.v1.TrainRewardModelResponse\x12T\n\x0fLoadRewardModel\x12%.ilf.reward.v1.LoadRewardModelRequest\x1a\x1a.ilf.reward.v1.RewardModel\x12R\n\x0eGetRewardModel\x12$.ilf.reward.v1.GetRewardModelRequest\x1a\x1a.ilf.reward.v1.RewardModel\x12\x63\n\x10ListRewardModels\x12&.ilf.reward.v1.ListRewardModelsRequest\x1a\'.ilf.reward.v1.ListRewardModelsResponse\x12\x66\n\x11UnloadRewardModel\x12\'.ilf.reward.v1.UnloadRewardModelRequest\x1a(.ilf.reward.v1.UnloadRewardModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ilf/reward/v1/reward_service.proto\x12\rilf.reward.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1ailf/common/v1/common.proto\"=\n\tScoreItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12\x0e\n\x06output\x18\x03 \x01(\t\"R\n\x0cScoreRequest\x12\x0e\n\x06models\x18\x01 \x03(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12\x0e\n\x06output\x18\x03 \x01(\t\x12\x11\n\tnormalize\x18\x04 \x01(\x08\"\x85\x01\n\rScoreResponse\x12\x0e\n\x06reward\x18\x01 \x01(\x01\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\x18\n\x0bprobability\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06spread\x18\x04 \x01(\x01\x12\x15\n\rmodel_rewards\x18\x05 \x03(\x01\x42\x0e\n\x0c_probability\"_\n\x11\x42\x61tchScoreRequest\x12\x0e\n\x06models\x18\x01 \x03(\t\x12\'\n\x05items\x18\x02 \x03(\x0b\x32\x18.ilf.reward.v1.ScoreItem\x12\x11\n\tnormalize\x18\x03 \x01(\x08\"C\n\x12\x42\x61tchScoreResponse\x12-\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1b.ilf.reward.v1.ScoreOutcome\"\x7f\n\x0cScoreOutcome\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.ilf.reward.v1.ScoreResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"S\n\x0b\x43ompareItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12\x10\n\x08output_a\x18\x03 \x01(\t\x12\x10\n\x08output_b\x18\x04 \x01(\t\"U\n\x0e\x43ompareRequest\x12\x0e\n\x06models\x18\x01 \x03(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\t\x12\x10\n\x08output_a\x18\x03 \x01(\t\x12\x10\n\x08output_b\x18\x04 \x01(\t\"U\n\x0f\x43ompareResponse\x12\x15\n\rprobability_a\x18\x01 \x01(\x01\x12\x0e\n\x06spread\x18\x02 \x01(\x01\x12\x1b\n\x13model_probabilities\x18\x03 \x03(\x01\"P\n\x13\x42\x61tchCompareRequest\x12\x0e\n\x06models\x18\x01 \x03(\t\x12)\n\x05items\x18\x02 \x03(\x0b\x32\x1a.ilf.reward.v1.CompareItem\"G\n\x14\x42\x61tchCompareResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.ilf.reward.v1.CompareOutcome\"\x83\x01\n\x0e\x43ompareOutcome\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x30\n\x06result\x18\x02 \x01(\x0b\x32\x1e.ilf.reward.v1.CompareResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xe1\x01\n\x0e\x42\x65stOfNRequest\x12\x15\n\rreward_models\x18\x01 \x03(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\t\x12/\n\x08sampling\x18\x04 \x01(\x0b\x32\x1d.ilf.common.v1.SamplingParams\x12/\n\x08template\x18\x05 \x01(\x0b\x32\x1d.ilf.common.v1.PromptTemplate\x12\x36\n\x0fpost_processing\x18\x06 \x01(\x0b\x32\x1d.ilf.common.v1.PostProcessing\"\x87\x01\n\x0f\x42\x65stOfNResponse\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x14\n\x0c\x63hosen_index\x18\x02 \x01(\x05\x12&\n\x07samples\x18\x03 \x03(\x0b\x32\x15.ilf.common.v1.Sample\x12\x0f\n\x07rewards\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\"\xf3\x02\n\x17TrainRewardModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nbase_model\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x61taset_uri\x18\x03 \x01(\t\x12\x12\n\noutput_uri\x18\x04 \x01(\t\x12\x15\n\rlearning_rate\x18\x05 \x01(\x01\x12\x0e\n\x06\x65pochs\x18\x06 \x01(\x01\x12\x12\n\nbatch_size\x18\x07 \x01(\x05\x12\x0c\n\x04seed\x18\x08 \x01(\x04\x12\x12\n\nmax_length\x18\t \x01(\x05\x12\x0c\n\x04lora\x18\n \x01(\x08\x12\'\n\x04loss\x18\x0b \x01(\x0e\x32\x19.ilf.common.v1.RewardLoss\x12/\n\x08template\x18\x0c \x01(\x0b\x32\x1d.ilf.common.v1.PromptTemplate\x12\x14\n\x0cheld_out_uri\x18\r \x01(\t\x12\x16\n\x0eheld_out_share\x18\x0e \x01(\x01\x12\x14\n\x0cslice_column\x18\x0f \x01(\t\"\'\n\x18TrainRewardModelResponse\x12\x0b\n\x03job\x18\x01 \x01(\t\"\x91\x02\n\x0bRewardModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12-\n\tload_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nmax_length\x18\x05 \x01(\x05\x12\x13\n\x0breward_mean\x18\x06 \x01(\x01\x12\x12\n\nreward_std\x18\x07 \x01(\x01\x12\'\n\x04loss\x18\x08 \x01(\x0e\x32\x19.ilf.common.v1.RewardLoss\x12\x13\n\x0btemperature\x18\t \x01(\x01\x12-\n\x08held_out\x18\n \x01(\x0b\x32\x1b.ilf.reward.v1.RewardReport\"\xe8\x03\n\x0cRewardReport\x12\r\n\x05pairs\x18\x01 \x01(\x03\x12\x10\n\x08\x63ontexts\x18\x02 \x01(\x03\x12\x39\n\x07\x64ropped\x18\x03 \x03(\x0b\x32(.ilf.reward.v1.RewardReport.DroppedEntry\x12(\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x0b\x32\x16.ilf.reward.v1.Measure\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x05 \x01(\x01\x12\x15\n\raccuracy_high\x18\x06 \x01(\x01\x12\'\n\x07margins\x18\x07 \x01(\x0b\x32\x16.ilf.reward.v1.Margins\x12\x30\n\x0cuncalibrated\x18\x08 \x01(\x0b\x32\x1a.ilf.reward.v1.Calibration\x12.\n\ncalibrated\x18\t \x01(\x0b\x32\x1a.ilf.reward.v1.Calibration\x12\x13\n\x0btemperature\x18\n \x01(\x01\x12)\n\x06length\x18\x0b \x01(\x0b\x32\x19.ilf.reward.v1.LengthBias\x12*\n\x06slices\x18\x0c \x03(\x0b\x32\x1a.ilf.reward.v1.SliceReport\x1a.\n\x0c\x44roppedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\";\n\x07Measure\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x16\n\x0estandard_error\x18\x02 \x01(\x01\x12\t\n\x01n\x18\x03 \x01(\x03\"h\n\x07Margins\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x0b\n\x03std\x18\x02 \x01(\x01\x12\x0b\n\x03p05\x18\x03 \x01(\x01\x12\x0b\n\x03p25\x18\x04 \x01(\x01\x12\x0e\n\x06median\x18\x05 \x01(\x01\x12\x0b\n\x03p75\x18\x06 \x01(\x01\x12\x0b\n\x03p95\x18\x07 \x01(\x01\"V\n\x0b\x43\x61libration\x12\x0b\n\x03\x65\x63\x65\x18\x01 \x01(\x01\x12\r\n\x05\x62rier\x18\x02 \x01(\x01\x12+\n\x04\x62ins\x18\x03 \x03(\x0b\x32\x1d.ilf.reward.v1.ReliabilityBin\"l\n\x0eReliabilityBin\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\x18\n\x10mean_probability\x18\x04 \x01(\x01\x12\x16\n\x0epositive_share\x18\x05 \x01(\x01\"\x82\x01\n\nLengthBias\x12%\n\x05slope\x18\x01 \x01(\x0b\x32\x16.ilf.reward.v1.Measure\x12\x30\n\x10matched_accuracy\x18\x02 \x01(\x0b\x32\x16.ilf.reward.v1.Measure\x12\x1b\n\x13longer_is_preferred\x18\x03 \x01(\x01\"\x82\x01\n\x0bSliceReport\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05pairs\x18\x02 \x01(\x03\x12(\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x0b\x32\x16.ilf.reward.v1.Measure\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x04 \x01(\x01\x12\x15\n\raccuracy_high\x18\x05 \x01(\x01\"W\n\x1a\x45valuateRewardModelRequest\x12\x0e\n\x06models\x18\x01 \x03(\t\x12\x13\n\x0b\x64\x61taset_uri\x18\x02 \x01(\t\x12\x14\n\x0cslice_column\x18\x03 \x01(\t\"J\n\x1b\x45valuateRewardModelResponse\x12+\n\x06report\x18\x01 \x01(\x0b\x32\x1b.ilf.reward.v1.RewardReport\"G\n\x16LoadRewardModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\"%\n\x15GetRewardModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x17ListRewardModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x18ListRewardModelsResponse\x12\x31\n\rreward_models\x18\x01 \x03(\x0b\x32\x1a.ilf.reward.v1.RewardModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x18UnloadRewardModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x1b\n\x19UnloadRewardModelResponse2\xe1\x07\n\rRewardService\x12\x42\n\x05Score\x12\x1b.ilf.reward.v1.ScoreRequest\x1a\x1c.ilf.reward.v1.ScoreResponse\x12S\n\nBatchScore\x12 .ilf.reward.v1.BatchScoreRequest\x1a!.ilf.reward.v1.BatchScoreResponse0\x01\x12H\n\x07\x43ompare\x12\x1d.ilf.reward.v1.CompareRequest\x1a\x1e.ilf.reward.v1.CompareResponse\x12Y\n\x0c\x42\x61tchCompare\x12\".ilf.reward.v1.BatchCompareRequest\x1a#.ilf.reward.v1.BatchCompareResponse0\x01\x12l\n\x13\x45valuateRewardModel\x12).ilf.reward.v1.EvaluateRewardModelRequest\x1a*.ilf.reward.v1.EvaluateRewardModelResponse\x12H\n\x07\x42\x65stOfN\x12\x1d.ilf.reward.v1.BestOfNRequest\x1a\x1e.ilf.reward.v1.BestOfNResponse\x12\x63\n\x10TrainRewardModel\x12&.ilf.reward.v1.TrainRewardModelRequest\x1a\'.ilf.reward.v1.TrainRewardModelResponse\x12T\n\x0fLoadRewardModel\x12%.ilf.reward.v1.LoadRewardModelRequest\x1a\x1a.ilf.reward.v1.RewardModel\x12R\n\x0eGetRewardModel\x12$.ilf.reward.v1.GetRewardModelRequest\x1a\x1a.ilf.reward.v1.RewardModel\x12\x63\n\x10ListRewardModels\x12&.ilf.reward.v1.ListRewardModelsRequest\x1a\'.ilf.reward.v1.ListRewardModelsResponse\x12\x66\n\x11UnloadRewardModel\x12\'.ilf.reward.v1.UnloadRewardModelRequest\x1a(.ilf.reward.v1.UnloadRewardModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ilf.reward.v1.reward_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_REWARDREPORT_DROPPEDENTRY']._loaded_options = None
+  _globals['_REWARDREPORT_DROPPEDENTRY']._serialized_options = b'8\001'
   _globals['_SCOREITEM']._serialized_start=139
   _globals['_SCOREITEM']._serialized_end=200
   _globals['_SCOREREQUEST']._serialized_start=202
-  _globals['_SCOREREQUEST']._serialized_end=283
-  _globals['_SCORERESPONSE']._serialized_start=285
-  _globals['_SCORERESPONSE']._serialized_end=337
-  _globals['_BATCHSCOREREQUEST']._serialized_start=339
-  _globals['_BATCHSCOREREQUEST']._serialized_end=433
-  _globals['_BATCHSCORERESPONSE']._serialized_start=435
-  _globals['_BATCHSCORERESPONSE']._serialized_end=502
-  _globals['_SCOREOUTCOME']._serialized_start=504
-  _globals['_SCOREOUTCOME']._serialized_end=631
-  _globals['_BESTOFNREQUEST']._serialized_start=634
-  _globals['_BESTOFNREQUEST']._serialized_end=858
-  _globals['_BESTOFNRESPONSE']._serialized_start=861
-  _globals['_BESTOFNRESPONSE']._serialized_end=996
-  _globals['_TRAINREWARDMODELREQUEST']._serialized_start=999
-  _globals['_TRAINREWARDMODELREQUEST']._serialized_end=1212
-  _globals['_TRAINREWARDMODELRESPONSE']._serialized_start=1214
-  _globals['_TRAINREWARDMODELRESPONSE']._serialized_end=1253
-  _globals['_REWARDMODEL']._serialized_start=1256
-  _globals['_REWARDMODEL']._serialized_end=1420
-  _globals['_LOADREWARDMODELREQUEST']._serialized_start=1422
-  _globals['_LOADREWARDMODELREQUEST']._serialized_end=1493
-  _globals['_GETREWARDMODELREQUEST']._serialized_start=1495
-  _globals['_GETREWARDMODELREQUEST']._serialized_end=1532
-  _globals['_LISTREWARDMODELSREQUEST']._serialized_start=1534
-  _globals['_LISTREWARDMODELSREQUEST']._serialized_end=1598
-  _globals['_LISTREWARDMODELSRESPONSE']._serialized_start=1600
-  _globals['_LISTREWARDMODELSRESPONSE']._serialized_end=1702
-  _globals['_UNLOADREWARDMODELREQUEST']._serialized_start=1704
-  _globals['_UNLOADREWARDMODELREQUEST']._serialized_end=1764
-  _globals['_UNLOADREWARDMODELRESPONSE']._serialized_start=1766
-  _globals['_UNLOADREWARDMODELRESPONSE']._serialized_end=1793
-  _globals['_REWARDSERVICE']._serialized_start=1796
-  _globals['_REWARDSERVICE']._serialized_end=2514
+  _globals['_SCOREREQUEST']._serialized_end=284
+  _globals['_SCORERESPONSE']._serialized_start=287
+  _globals['_SCORERESPONSE']._serialized_end=420
+  _globals['_BATCHSCOREREQUEST']._serialized_start=422
+  _globals['_BATCHSCOREREQUEST']._serialized_end=517
+  _globals['_BATCHSCORERESPONSE']._serialized_start=519
+  _globals['_BATCHSCORERESPONSE']._serialized_end=586
+  _globals['_SCOREOUTCOME']._serialized_start=588
+  _globals['_SCOREOUTCOME']._serialized_end=715
+  _globals['_COMPAREITEM']._serialized_start=717
+  _globals['_COMPAREITEM']._serialized_end=800
+  _globals['_COMPAREREQUEST']._serialized_start=802
+  _globals['_COMPAREREQUEST']._serialized_end=887
+  _globals['_COMPARERESPONSE']._serialized_start=889
+  _globals['_COMPARERESPONSE']._serialized_end=974
+  _globals['_BATCHCOMPAREREQUEST']._serialized_start=976
+  _globals['_BATCHCOMPAREREQUEST']._serialized_end=1056
+  _globals['_BATCHCOMPARERESPONSE']._serialized_start=1058
+  _globals['_BATCHCOMPARERESPONSE']._serialized_end=1129
+  _globals['_COMPAREOUTCOME']._serialized_start=1132
+  _globals['_COMPAREOUTCOME']._serialized_end=1263
+  _globals['_BESTOFNREQUEST']._serialized_start=1266
+  _globals['_BESTOFNREQUEST']._serialized_end=1491
+  _globals['_BESTOFNRESPONSE']._serialized_start=1494
+  _globals['_BESTOFNRESPONSE']._serialized_end=1629
+  _globals['_TRAINREWARDMODELREQUEST']._serialized_start=1632
+  _globals['_TRAINREWARDMODELREQUEST']._serialized_end=2003
+  _globals['_TRAINREWARDMODELRESPONSE']._serialized_start=2005
+  _globals['_TRAINREWARDMODELRESPONSE']._serialized_end=2044
+  _globals['_REWARDMODEL']._serialized_start=2047
+  _globals['_REWARDMODEL']._serialized_end=2320
+  _globals['_REWARDREPORT']._serialized_start=2323
+  _globals['_REWARDREPORT']._serialized_end=2811
+  _globals['_REWARDREPORT_DROPPEDENTRY']._serialized_start=2765
+  _globals['_REWARDREPORT_DROPPEDENTRY']._serialized_end=2811
+  _globals['_MEASURE']._serialized_start=2813
+  _globals['_MEASURE']._serialized_end=2872
+  _globals['_MARGINS']._serialized_start=2874
+  _globals['_MARGINS']._serialized_end=2978
+  _globals['_CALIBRATION']._serialized_start=2980
+  _globals['_CALIBRATION']._serialized_end=3066
+  _globals['_RELIABILITYBIN']._serialized_start=3068
+  _globals['_RELIABILITYBIN']._serialized_end=3176
+  _globals['_LENGTHBIAS']._serialized_start=3179
+  _globals['_LENGTHBIAS']._serialized_end=3309
+  _globals['_SLICEREPORT']._serialized_start=3312
+  _globals['_SLICEREPORT']._serialized_end=3442
+  _globals['_EVALUATEREWARDMODELREQUEST']._serialized_start=3444
+  _globals['_EVALUATEREWARDMODELREQUEST']._serialized_end=3531
+  _globals['_EVALUATEREWARDMODELRESPONSE']._serialized_start=3533
+  _globals['_EVALUATEREWARDMODELRESPONSE']._serialized_end=3607
+  _globals['_LOADREWARDMODELREQUEST']._serialized_start=3609
+  _globals['_LOADREWARDMODELREQUEST']._serialized_end=3680
+  _globals['_GETREWARDMODELREQUEST']._serialized_start=3682
+  _globals['_GETREWARDMODELREQUEST']._serialized_end=3719
+  _globals['_LISTREWARDMODELSREQUEST']._serialized_start=3721
+  _globals['_LISTREWARDMODELSREQUEST']._serialized_end=3785
+  _globals['_LISTREWARDMODELSRESPONSE']._serialized_start=3787
+  _globals['_LISTREWARDMODELSRESPONSE']._serialized_end=3889
+  _globals['_UNLOADREWARDMODELREQUEST']._serialized_start=3891
+  _globals['_UNLOADREWARDMODELREQUEST']._serialized_end=3951
+  _globals['_UNLOADREWARDMODELRESPONSE']._serialized_start=3953
+  _globals['_UNLOADREWARDMODELRESPONSE']._serialized_end=3980
+  _globals['_REWARDSERVICE']._serialized_start=3983
+  _globals['_REWARDSERVICE']._serialized_end=4976
 # @@protoc_insertion_point(module_scope)

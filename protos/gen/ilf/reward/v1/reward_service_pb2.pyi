@@ -50,27 +50,30 @@ Global___ScoreItem: _TypeAlias = ScoreItem  # noqa: Y015
 class ScoreRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     NORMALIZE_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
     context: _builtins.str
     """The prompt as it stands in the training comparisons; never empty."""
     output: _builtins.str
     normalize: _builtins.bool
     """Subtract the mean and divide by the deviation stored with the model."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One reward model, or several: then the reward is their mean, and normalize must be set, for they have no common scale."""
+
     def __init__(
         self,
         *,
-        model: _builtins.str = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
         context: _builtins.str = ...,
         output: _builtins.str = ...,
         normalize: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "model", b"model", "normalize", b"normalize", "output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "models", b"models", "normalize", b"normalize", "output", b"output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -82,20 +85,36 @@ class ScoreResponse(_message.Message):
 
     REWARD_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    SPREAD_FIELD_NUMBER: _builtins.int
+    MODEL_REWARDS_FIELD_NUMBER: _builtins.int
     reward: _builtins.float
     token_count: _builtins.int
-    """Tokens of prompt, output and end-of-sequence token."""
+    """Tokens that the (first) model has read."""
+    probability: _builtins.float
+    """YES_NO models: p(yes) / (p(yes) + p(no)), the mean over models; unset for others."""
+    spread: _builtins.float
+    """Population standard deviation over the models."""
+    @_builtins.property
+    def model_rewards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """In the order of the request's models."""
+
     def __init__(
         self,
         *,
         reward: _builtins.float = ...,
         token_count: _builtins.int = ...,
+        probability: _builtins.float | None = ...,
+        spread: _builtins.float = ...,
+        model_rewards: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reward", b"reward", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "model_rewards", b"model_rewards", "probability", b"probability", "reward", b"reward", "spread", b"spread", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
+    _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
 
 Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
 
@@ -103,23 +122,26 @@ Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
 class BatchScoreRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     NORMALIZE_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
     normalize: _builtins.bool
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in ScoreRequest."""
+
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoreItem]: ...
     def __init__(
         self,
         *,
-        model: _builtins.str = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
         items: _abc.Iterable[Global___ScoreItem] | None = ...,
         normalize: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "model", b"model", "normalize", b"normalize"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "models", b"models", "normalize", b"normalize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,22 +197,192 @@ class ScoreOutcome(_message.Message):
 Global___ScoreOutcome: _TypeAlias = ScoreOutcome  # noqa: Y015
 
 @_typing.final
+class CompareItem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    OUTPUT_A_FIELD_NUMBER: _builtins.int
+    OUTPUT_B_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    context: _builtins.str
+    output_a: _builtins.str
+    output_b: _builtins.str
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        context: _builtins.str = ...,
+        output_a: _builtins.str = ...,
+        output_b: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "item_id", b"item_id", "output_a", b"output_a", "output_b", b"output_b"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareItem: _TypeAlias = CompareItem  # noqa: Y015
+
+@_typing.final
+class CompareRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    OUTPUT_A_FIELD_NUMBER: _builtins.int
+    OUTPUT_B_FIELD_NUMBER: _builtins.int
+    context: _builtins.str
+    """As in ScoreRequest."""
+    output_a: _builtins.str
+    output_b: _builtins.str
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One reward model, or several: then the probability is their mean."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        context: _builtins.str = ...,
+        output_a: _builtins.str = ...,
+        output_b: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "models", b"models", "output_a", b"output_a", "output_b", b"output_b"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareRequest: _TypeAlias = CompareRequest  # noqa: Y015
+
+@_typing.final
+class CompareResponse(_message.Message):
+    """sigmoid(d / temperature): d is the difference of two rewards; of an A_B model, half the difference of its log-odds of "A" in the two orders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBABILITY_A_FIELD_NUMBER: _builtins.int
+    SPREAD_FIELD_NUMBER: _builtins.int
+    MODEL_PROBABILITIES_FIELD_NUMBER: _builtins.int
+    probability_a: _builtins.float
+    """0.5 is a tie; swapping the outputs gives 1 minus it."""
+    spread: _builtins.float
+    """Population standard deviation over the models."""
+    @_builtins.property
+    def model_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """In the order of the request's models."""
+
+    def __init__(
+        self,
+        *,
+        probability_a: _builtins.float = ...,
+        spread: _builtins.float = ...,
+        model_probabilities: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_probabilities", b"model_probabilities", "probability_a", b"probability_a", "spread", b"spread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareResponse: _TypeAlias = CompareResponse  # noqa: Y015
+
+@_typing.final
+class BatchCompareRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompareItem]: ...
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        items: _abc.Iterable[Global___CompareItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "models", b"models"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCompareRequest: _TypeAlias = BatchCompareRequest  # noqa: Y015
+
+@_typing.final
+class BatchCompareResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompareOutcome]: ...
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___CompareOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCompareResponse: _TypeAlias = BatchCompareResponse  # noqa: Y015
+
+@_typing.final
+class CompareOutcome(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    @_builtins.property
+    def result(self) -> Global___CompareResponse: ...
+    @_builtins.property
+    def error(self) -> _status_pb2.Status: ...
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        result: Global___CompareResponse | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "item_id", b"item_id", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___CompareOutcome: _TypeAlias = CompareOutcome  # noqa: Y015
+
+@_typing.final
 class BestOfNRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    REWARD_MODEL_FIELD_NUMBER: _builtins.int
+    REWARD_MODELS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     POST_PROCESSING_FIELD_NUMBER: _builtins.int
-    reward_model: _builtins.str
     model: _builtins.str
     """The model of the refinement service that generates."""
     context: _builtins.str
     @_builtins.property
+    def reward_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One reward model, or several: then the mean of their normalized rewards decides.
+        With an A_B model among them the mean probability over the models to beat each of the other samples does; n is then at most 16.
+        """
+
+    @_builtins.property
     def sampling(self) -> _common_pb2.SamplingParams:
-        """n is N; 1 to 1024."""
+        """n is N; 1 to 1024, with an A_B model 1 to 16."""
 
     @_builtins.property
     def template(self) -> _common_pb2.PromptTemplate: ...
@@ -199,7 +391,7 @@ class BestOfNRequest(_message.Message):
     def __init__(
         self,
         *,
-        reward_model: _builtins.str = ...,
+        reward_models: _abc.Iterable[_builtins.str] | None = ...,
         model: _builtins.str = ...,
         context: _builtins.str = ...,
         sampling: _common_pb2.SamplingParams | None = ...,
@@ -208,7 +400,7 @@ class BestOfNRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["post_processing", b"post_processing", "sampling", b"sampling", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "model", b"model", "post_processing", b"post_processing", "reward_model", b"reward_model", "sampling", b"sampling", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "model", b"model", "post_processing", b"post_processing", "reward_models", b"reward_models", "sampling", b"sampling", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,7 +422,7 @@ class BestOfNResponse(_message.Message):
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Sample]: ...
     @_builtins.property
     def rewards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """In the order of samples."""
+        """What decided, in the order of samples."""
 
     def __init__(
         self,
@@ -263,10 +455,15 @@ class TrainRewardModelRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     LORA_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    HELD_OUT_URI_FIELD_NUMBER: _builtins.int
+    HELD_OUT_SHARE_FIELD_NUMBER: _builtins.int
+    SLICE_COLUMN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     base_model: _builtins.str
     dataset_uri: _builtins.str
-    """JSONL or Parquet in the artifact store, columns prompt, chosen, rejected and optionally margin."""
+    """JSONL or Parquet in the artifact store, columns prompt, chosen, rejected and optionally margin, or SLF5K's comparison fields."""
     output_uri: _builtins.str
     learning_rate: _builtins.float
     """0 means the default of the finetune service for each of these."""
@@ -275,6 +472,15 @@ class TrainRewardModelRequest(_message.Message):
     seed: _builtins.int
     max_length: _builtins.int
     lora: _builtins.bool
+    loss: _common_pb2.RewardLoss.ValueType
+    held_out_uri: _builtins.str
+    """As in ilf.finetune.v1.RewardOptions."""
+    held_out_share: _builtins.float
+    slice_column: _builtins.str
+    @_builtins.property
+    def template(self) -> _common_pb2.PromptTemplate:
+        """YES_NO and A_B: the question; empty takes the shipped one."""
+
     def __init__(
         self,
         *,
@@ -288,10 +494,15 @@ class TrainRewardModelRequest(_message.Message):
         seed: _builtins.int = ...,
         max_length: _builtins.int = ...,
         lora: _builtins.bool = ...,
+        loss: _common_pb2.RewardLoss.ValueType = ...,
+        template: _common_pb2.PromptTemplate | None = ...,
+        held_out_uri: _builtins.str = ...,
+        held_out_share: _builtins.float = ...,
+        slice_column: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "batch_size", b"batch_size", "dataset_uri", b"dataset_uri", "epochs", b"epochs", "learning_rate", b"learning_rate", "lora", b"lora", "max_length", b"max_length", "output_uri", b"output_uri", "request_id", b"request_id", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "batch_size", b"batch_size", "dataset_uri", b"dataset_uri", "epochs", b"epochs", "held_out_share", b"held_out_share", "held_out_uri", b"held_out_uri", "learning_rate", b"learning_rate", "lora", b"lora", "loss", b"loss", "max_length", b"max_length", "output_uri", b"output_uri", "request_id", b"request_id", "seed", b"seed", "slice_column", b"slice_column", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -328,14 +539,24 @@ class RewardModel(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     REWARD_MEAN_FIELD_NUMBER: _builtins.int
     REWARD_STD_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    HELD_OUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     uri: _builtins.str
     digest: _builtins.str
     max_length: _builtins.int
     reward_mean: _builtins.float
     reward_std: _builtins.float
+    loss: _common_pb2.RewardLoss.ValueType
+    temperature: _builtins.float
+    """Reward differences are divided by it to become log-odds; fitted on held-out comparisons, 1 where there were none."""
     @_builtins.property
     def load_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def held_out(self) -> Global___RewardReport:
+        """Measured at the end of training on held-out comparisons; unset where there were none."""
+
     def __init__(
         self,
         *,
@@ -346,14 +567,343 @@ class RewardModel(_message.Message):
         max_length: _builtins.int = ...,
         reward_mean: _builtins.float = ...,
         reward_std: _builtins.float = ...,
+        loss: _common_pb2.RewardLoss.ValueType = ...,
+        temperature: _builtins.float = ...,
+        held_out: Global___RewardReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["load_time", b"load_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held_out", b"held_out", "load_time", b"load_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "load_time", b"load_time", "max_length", b"max_length", "name", b"name", "reward_mean", b"reward_mean", "reward_std", b"reward_std", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "held_out", b"held_out", "load_time", b"load_time", "loss", b"loss", "max_length", b"max_length", "name", b"name", "reward_mean", b"reward_mean", "reward_std", b"reward_std", "temperature", b"temperature", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RewardModel: _TypeAlias = RewardModel  # noqa: Y015
+
+@_typing.final
+class RewardReport(_message.Message):
+    """What a reward model (or several) is worth on comparisons that it has not been trained on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DroppedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PAIRS_FIELD_NUMBER: _builtins.int
+    CONTEXTS_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    ACCURACY_LOW_FIELD_NUMBER: _builtins.int
+    ACCURACY_HIGH_FIELD_NUMBER: _builtins.int
+    MARGINS_FIELD_NUMBER: _builtins.int
+    UNCALIBRATED_FIELD_NUMBER: _builtins.int
+    CALIBRATED_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
+    pairs: _builtins.int
+    """Comparisons measured, and the distinct contexts among them."""
+    contexts: _builtins.int
+    accuracy_low: _builtins.float
+    """Wilson's 95 % interval of the accuracy."""
+    accuracy_high: _builtins.float
+    temperature: _builtins.float
+    """The temperature of `calibrated`."""
+    @_builtins.property
+    def dropped(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Rows that were left out, by reason."""
+
+    @_builtins.property
+    def accuracy(self) -> Global___Measure:
+        """Share of comparisons with the preferred text ahead, ties half; the error is clustered by context."""
+
+    @_builtins.property
+    def margins(self) -> Global___Margins:
+        """How far the preferred text is ahead, in rewards (log-odds of an A_B model)."""
+
+    @_builtins.property
+    def uncalibrated(self) -> Global___Calibration:
+        """Of the probability that the first of two texts is preferred, each comparison seen in both orders: as the model gives it, and at its temperature."""
+
+    @_builtins.property
+    def calibrated(self) -> Global___Calibration: ...
+    @_builtins.property
+    def length(self) -> Global___LengthBias: ...
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceReport]: ...
+    def __init__(
+        self,
+        *,
+        pairs: _builtins.int = ...,
+        contexts: _builtins.int = ...,
+        dropped: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        accuracy: Global___Measure | None = ...,
+        accuracy_low: _builtins.float = ...,
+        accuracy_high: _builtins.float = ...,
+        margins: Global___Margins | None = ...,
+        uncalibrated: Global___Calibration | None = ...,
+        calibrated: Global___Calibration | None = ...,
+        temperature: _builtins.float = ...,
+        length: Global___LengthBias | None = ...,
+        slices: _abc.Iterable[Global___SliceReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "calibrated", b"calibrated", "length", b"length", "margins", b"margins", "uncalibrated", b"uncalibrated"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "calibrated", b"calibrated", "contexts", b"contexts", "dropped", b"dropped", "length", b"length", "margins", b"margins", "pairs", b"pairs", "slices", b"slices", "temperature", b"temperature", "uncalibrated", b"uncalibrated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewardReport: _TypeAlias = RewardReport  # noqa: Y015
+
+@_typing.final
+class Measure(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    STANDARD_ERROR_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    standard_error: _builtins.float
+    n: _builtins.int
+    """Independent observations (contexts)."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        standard_error: _builtins.float = ...,
+        n: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["n", b"n", "standard_error", b"standard_error", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Measure: _TypeAlias = Measure  # noqa: Y015
+
+@_typing.final
+class Margins(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    STD_FIELD_NUMBER: _builtins.int
+    P05_FIELD_NUMBER: _builtins.int
+    P25_FIELD_NUMBER: _builtins.int
+    MEDIAN_FIELD_NUMBER: _builtins.int
+    P75_FIELD_NUMBER: _builtins.int
+    P95_FIELD_NUMBER: _builtins.int
+    mean: _builtins.float
+    std: _builtins.float
+    p05: _builtins.float
+    p25: _builtins.float
+    median: _builtins.float
+    p75: _builtins.float
+    p95: _builtins.float
+    def __init__(
+        self,
+        *,
+        mean: _builtins.float = ...,
+        std: _builtins.float = ...,
+        p05: _builtins.float = ...,
+        p25: _builtins.float = ...,
+        median: _builtins.float = ...,
+        p75: _builtins.float = ...,
+        p95: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mean", b"mean", "median", b"median", "p05", b"p05", "p25", b"p25", "p75", b"p75", "p95", b"p95", "std", b"std"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Margins: _TypeAlias = Margins  # noqa: Y015
+
+@_typing.final
+class Calibration(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ECE_FIELD_NUMBER: _builtins.int
+    BRIER_FIELD_NUMBER: _builtins.int
+    BINS_FIELD_NUMBER: _builtins.int
+    ece: _builtins.float
+    brier: _builtins.float
+    @_builtins.property
+    def bins(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReliabilityBin]: ...
+    def __init__(
+        self,
+        *,
+        ece: _builtins.float = ...,
+        brier: _builtins.float = ...,
+        bins: _abc.Iterable[Global___ReliabilityBin] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bins", b"bins", "brier", b"brier", "ece", b"ece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
+
+@_typing.final
+class ReliabilityBin(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    MEAN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    POSITIVE_SHARE_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    high: _builtins.float
+    count: _builtins.int
+    mean_probability: _builtins.float
+    positive_share: _builtins.float
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        count: _builtins.int = ...,
+        mean_probability: _builtins.float = ...,
+        positive_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "high", b"high", "low", b"low", "mean_probability", b"mean_probability", "positive_share", b"positive_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReliabilityBin: _TypeAlias = ReliabilityBin  # noqa: Y015
+
+@_typing.final
+class LengthBias(_message.Message):
+    """How much of a reward is mere length, in characters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOPE_FIELD_NUMBER: _builtins.int
+    MATCHED_ACCURACY_FIELD_NUMBER: _builtins.int
+    LONGER_IS_PREFERRED_FIELD_NUMBER: _builtins.int
+    longer_is_preferred: _builtins.float
+    """Accuracy of preferring the longer text."""
+    @_builtins.property
+    def slope(self) -> Global___Measure:
+        """Reward gained by one more character, over the differences within comparisons; unset where all are 0."""
+
+    @_builtins.property
+    def matched_accuracy(self) -> Global___Measure:
+        """Accuracy on comparisons whose lengths differ by at most a tenth; unset where there are none."""
+
+    def __init__(
+        self,
+        *,
+        slope: Global___Measure | None = ...,
+        matched_accuracy: Global___Measure | None = ...,
+        longer_is_preferred: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["matched_accuracy", b"matched_accuracy", "slope", b"slope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["longer_is_preferred", b"longer_is_preferred", "matched_accuracy", b"matched_accuracy", "slope", b"slope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LengthBias: _TypeAlias = LengthBias  # noqa: Y015
+
+@_typing.final
+class SliceReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    ACCURACY_LOW_FIELD_NUMBER: _builtins.int
+    ACCURACY_HIGH_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    """The value of the slice column."""
+    pairs: _builtins.int
+    accuracy_low: _builtins.float
+    accuracy_high: _builtins.float
+    @_builtins.property
+    def accuracy(self) -> Global___Measure: ...
+    def __init__(
+        self,
+        *,
+        value: _builtins.str = ...,
+        pairs: _builtins.int = ...,
+        accuracy: Global___Measure | None = ...,
+        accuracy_low: _builtins.float = ...,
+        accuracy_high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "pairs", b"pairs", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SliceReport: _TypeAlias = SliceReport  # noqa: Y015
+
+@_typing.final
+class EvaluateRewardModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    DATASET_URI_FIELD_NUMBER: _builtins.int
+    SLICE_COLUMN_FIELD_NUMBER: _builtins.int
+    dataset_uri: _builtins.str
+    """Comparisons in the artifact store, as in TrainRewardModelRequest. Those whose context a model was trained on are dropped and counted."""
+    slice_column: _builtins.str
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        dataset_uri: _builtins.str = ...,
+        slice_column: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_uri", b"dataset_uri", "models", b"models", "slice_column", b"slice_column"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateRewardModelRequest: _TypeAlias = EvaluateRewardModelRequest  # noqa: Y015
+
+@_typing.final
+class EvaluateRewardModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def report(self) -> Global___RewardReport: ...
+    def __init__(
+        self,
+        *,
+        report: Global___RewardReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateRewardModelResponse: _TypeAlias = EvaluateRewardModelResponse  # noqa: Y015
 
 @_typing.final
 class LoadRewardModelRequest(_message.Message):

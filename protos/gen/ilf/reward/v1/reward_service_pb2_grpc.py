@@ -30,6 +30,7 @@ class RewardServiceStub:
 
     Reasons: INVALID_FIELD, REWARD_MODEL_NOT_FOUND, PROMPT_TOO_LONG, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, CHECKPOINT_UNSUPPORTED, URI_OUTSIDE_STORE,
     REWARD_MODEL_CONFLICT (ALREADY_EXISTS: the name serves another directory), REWARD_STATISTICS_MISSING (FAILED_PRECONDITION: nothing to normalize by),
+    NO_SCALAR_REWARD (FAILED_PRECONDITION: an A_B model only compares), REWARD_NOT_FINITE (INTERNAL: the model answered NaN), DATASET_NOT_FOUND, DATASET_INVALID,
     MODEL_UNLOADED (UNAVAILABLE: the model is on its way out), QUEUE_FULL, and for BestOfN and TrainRewardModel those of the services behind it.
     """
 
@@ -48,6 +49,21 @@ class RewardServiceStub:
                 '/ilf.reward.v1.RewardService/BatchScore',
                 request_serializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchScoreRequest.SerializeToString,
                 response_deserializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchScoreResponse.FromString,
+                _registered_method=True)
+        self.Compare = channel.unary_unary(
+                '/ilf.reward.v1.RewardService/Compare',
+                request_serializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.CompareRequest.SerializeToString,
+                response_deserializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.CompareResponse.FromString,
+                _registered_method=True)
+        self.BatchCompare = channel.unary_stream(
+                '/ilf.reward.v1.RewardService/BatchCompare',
+                request_serializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchCompareRequest.SerializeToString,
+                response_deserializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchCompareResponse.FromString,
+                _registered_method=True)
+        self.EvaluateRewardModel = channel.unary_unary(
+                '/ilf.reward.v1.RewardService/EvaluateRewardModel',
+                request_serializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.EvaluateRewardModelRequest.SerializeToString,
+                response_deserializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.EvaluateRewardModelResponse.FromString,
                 _registered_method=True)
         self.BestOfN = channel.unary_unary(
                 '/ilf.reward.v1.RewardService/BestOfN',
@@ -86,6 +102,7 @@ class RewardServiceServicer:
 
     Reasons: INVALID_FIELD, REWARD_MODEL_NOT_FOUND, PROMPT_TOO_LONG, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, CHECKPOINT_UNSUPPORTED, URI_OUTSIDE_STORE,
     REWARD_MODEL_CONFLICT (ALREADY_EXISTS: the name serves another directory), REWARD_STATISTICS_MISSING (FAILED_PRECONDITION: nothing to normalize by),
+    NO_SCALAR_REWARD (FAILED_PRECONDITION: an A_B model only compares), REWARD_NOT_FINITE (INTERNAL: the model answered NaN), DATASET_NOT_FOUND, DATASET_INVALID,
     MODEL_UNLOADED (UNAVAILABLE: the model is on its way out), QUEUE_FULL, and for BestOfN and TrainRewardModel those of the services behind it.
     """
 
@@ -98,6 +115,27 @@ class RewardServiceServicer:
 
     def BatchScore(self, request, context):
         """Rewards of many texts; a bad item never fails its batch. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Compare(self, request, context):
+        """Which of two outputs is better, by reward models of any loss. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCompare(self, request, context):
+        """Compares many pairs; a bad item never fails its batch. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvaluateRewardModel(self, request, context):
+        """Measures reward models on comparisons that they have not been trained on. Safe to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +194,21 @@ def add_RewardServiceServicer_to_server(servicer, server):
                     request_deserializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchScoreRequest.FromString,
                     response_serializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchScoreResponse.SerializeToString,
             ),
+            'Compare': grpc.unary_unary_rpc_method_handler(
+                    servicer.Compare,
+                    request_deserializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.CompareRequest.FromString,
+                    response_serializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.CompareResponse.SerializeToString,
+            ),
+            'BatchCompare': grpc.unary_stream_rpc_method_handler(
+                    servicer.BatchCompare,
+                    request_deserializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchCompareRequest.FromString,
+                    response_serializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchCompareResponse.SerializeToString,
+            ),
+            'EvaluateRewardModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateRewardModel,
+                    request_deserializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.EvaluateRewardModelRequest.FromString,
+                    response_serializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.EvaluateRewardModelResponse.SerializeToString,
+            ),
             'BestOfN': grpc.unary_unary_rpc_method_handler(
                     servicer.BestOfN,
                     request_deserializer=ilf_dot_reward_dot_v1_dot_reward__service__pb2.BestOfNRequest.FromString,
@@ -199,6 +252,7 @@ class RewardService:
 
     Reasons: INVALID_FIELD, REWARD_MODEL_NOT_FOUND, PROMPT_TOO_LONG, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, CHECKPOINT_UNSUPPORTED, URI_OUTSIDE_STORE,
     REWARD_MODEL_CONFLICT (ALREADY_EXISTS: the name serves another directory), REWARD_STATISTICS_MISSING (FAILED_PRECONDITION: nothing to normalize by),
+    NO_SCALAR_REWARD (FAILED_PRECONDITION: an A_B model only compares), REWARD_NOT_FINITE (INTERNAL: the model answered NaN), DATASET_NOT_FOUND, DATASET_INVALID,
     MODEL_UNLOADED (UNAVAILABLE: the model is on its way out), QUEUE_FULL, and for BestOfN and TrainRewardModel those of the services behind it.
     """
 
@@ -246,6 +300,87 @@ class RewardService:
             '/ilf.reward.v1.RewardService/BatchScore',
             ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchScoreRequest.SerializeToString,
             ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ilf.reward.v1.RewardService/Compare',
+            ilf_dot_reward_dot_v1_dot_reward__service__pb2.CompareRequest.SerializeToString,
+            ilf_dot_reward_dot_v1_dot_reward__service__pb2.CompareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCompare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ilf.reward.v1.RewardService/BatchCompare',
+            ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchCompareRequest.SerializeToString,
+            ilf_dot_reward_dot_v1_dot_reward__service__pb2.BatchCompareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateRewardModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ilf.reward.v1.RewardService/EvaluateRewardModel',
+            ilf_dot_reward_dot_v1_dot_reward__service__pb2.EvaluateRewardModelRequest.SerializeToString,
+            ilf_dot_reward_dot_v1_dot_reward__service__pb2.EvaluateRewardModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

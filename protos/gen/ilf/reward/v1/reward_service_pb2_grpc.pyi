@@ -31,6 +31,7 @@ class RewardServiceStub:
 
     Reasons: INVALID_FIELD, REWARD_MODEL_NOT_FOUND, PROMPT_TOO_LONG, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, CHECKPOINT_UNSUPPORTED, URI_OUTSIDE_STORE,
     REWARD_MODEL_CONFLICT (ALREADY_EXISTS: the name serves another directory), REWARD_STATISTICS_MISSING (FAILED_PRECONDITION: nothing to normalize by),
+    NO_SCALAR_REWARD (FAILED_PRECONDITION: an A_B model only compares), REWARD_NOT_FINITE (INTERNAL: the model answered NaN), DATASET_NOT_FOUND, DATASET_INVALID,
     MODEL_UNLOADED (UNAVAILABLE: the model is on its way out), QUEUE_FULL, and for BestOfN and TrainRewardModel those of the services behind it.
     """
 
@@ -42,6 +43,12 @@ class RewardServiceStub:
     """Reward of one text. Safe to repeat."""
     BatchScore: _grpc.UnaryStreamMultiCallable[_reward_service_pb2.BatchScoreRequest, _reward_service_pb2.BatchScoreResponse]
     """Rewards of many texts; a bad item never fails its batch. Safe to repeat."""
+    Compare: _grpc.UnaryUnaryMultiCallable[_reward_service_pb2.CompareRequest, _reward_service_pb2.CompareResponse]
+    """Which of two outputs is better, by reward models of any loss. Safe to repeat."""
+    BatchCompare: _grpc.UnaryStreamMultiCallable[_reward_service_pb2.BatchCompareRequest, _reward_service_pb2.BatchCompareResponse]
+    """Compares many pairs; a bad item never fails its batch. Safe to repeat."""
+    EvaluateRewardModel: _grpc.UnaryUnaryMultiCallable[_reward_service_pb2.EvaluateRewardModelRequest, _reward_service_pb2.EvaluateRewardModelResponse]
+    """Measures reward models on comparisons that they have not been trained on. Safe to repeat."""
     BestOfN: _grpc.UnaryUnaryMultiCallable[_reward_service_pb2.BestOfNRequest, _reward_service_pb2.BestOfNResponse]
     """Samples N outputs through the refinement service and answers the one with the highest reward. Safe to repeat."""
     TrainRewardModel: _grpc.UnaryUnaryMultiCallable[_reward_service_pb2.TrainRewardModelRequest, _reward_service_pb2.TrainRewardModelResponse]
@@ -59,6 +66,7 @@ class RewardServiceAsyncStub(RewardServiceStub):
 
     Reasons: INVALID_FIELD, REWARD_MODEL_NOT_FOUND, PROMPT_TOO_LONG, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, CHECKPOINT_UNSUPPORTED, URI_OUTSIDE_STORE,
     REWARD_MODEL_CONFLICT (ALREADY_EXISTS: the name serves another directory), REWARD_STATISTICS_MISSING (FAILED_PRECONDITION: nothing to normalize by),
+    NO_SCALAR_REWARD (FAILED_PRECONDITION: an A_B model only compares), REWARD_NOT_FINITE (INTERNAL: the model answered NaN), DATASET_NOT_FOUND, DATASET_INVALID,
     MODEL_UNLOADED (UNAVAILABLE: the model is on its way out), QUEUE_FULL, and for BestOfN and TrainRewardModel those of the services behind it.
     """
 
@@ -67,6 +75,12 @@ class RewardServiceAsyncStub(RewardServiceStub):
     """Reward of one text. Safe to repeat."""
     BatchScore: _aio.UnaryStreamMultiCallable[_reward_service_pb2.BatchScoreRequest, _reward_service_pb2.BatchScoreResponse]  # type: ignore[assignment]
     """Rewards of many texts; a bad item never fails its batch. Safe to repeat."""
+    Compare: _aio.UnaryUnaryMultiCallable[_reward_service_pb2.CompareRequest, _reward_service_pb2.CompareResponse]  # type: ignore[assignment]
+    """Which of two outputs is better, by reward models of any loss. Safe to repeat."""
+    BatchCompare: _aio.UnaryStreamMultiCallable[_reward_service_pb2.BatchCompareRequest, _reward_service_pb2.BatchCompareResponse]  # type: ignore[assignment]
+    """Compares many pairs; a bad item never fails its batch. Safe to repeat."""
+    EvaluateRewardModel: _aio.UnaryUnaryMultiCallable[_reward_service_pb2.EvaluateRewardModelRequest, _reward_service_pb2.EvaluateRewardModelResponse]  # type: ignore[assignment]
+    """Measures reward models on comparisons that they have not been trained on. Safe to repeat."""
     BestOfN: _aio.UnaryUnaryMultiCallable[_reward_service_pb2.BestOfNRequest, _reward_service_pb2.BestOfNResponse]  # type: ignore[assignment]
     """Samples N outputs through the refinement service and answers the one with the highest reward. Safe to repeat."""
     TrainRewardModel: _aio.UnaryUnaryMultiCallable[_reward_service_pb2.TrainRewardModelRequest, _reward_service_pb2.TrainRewardModelResponse]  # type: ignore[assignment]
@@ -83,6 +97,7 @@ class RewardServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Reasons: INVALID_FIELD, REWARD_MODEL_NOT_FOUND, PROMPT_TOO_LONG, CHECKPOINT_NOT_FOUND, CHECKPOINT_BROKEN, CHECKPOINT_UNSUPPORTED, URI_OUTSIDE_STORE,
     REWARD_MODEL_CONFLICT (ALREADY_EXISTS: the name serves another directory), REWARD_STATISTICS_MISSING (FAILED_PRECONDITION: nothing to normalize by),
+    NO_SCALAR_REWARD (FAILED_PRECONDITION: an A_B model only compares), REWARD_NOT_FINITE (INTERNAL: the model answered NaN), DATASET_NOT_FOUND, DATASET_INVALID,
     MODEL_UNLOADED (UNAVAILABLE: the model is on its way out), QUEUE_FULL, and for BestOfN and TrainRewardModel those of the services behind it.
     """
 
@@ -101,6 +116,30 @@ class RewardServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_reward_service_pb2.BatchScoreResponse], _abc.AsyncIterator[_reward_service_pb2.BatchScoreResponse]]:
         """Rewards of many texts; a bad item never fails its batch. Safe to repeat."""
+
+    @_abc_1.abstractmethod
+    def Compare(
+        self,
+        request: _reward_service_pb2.CompareRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reward_service_pb2.CompareResponse, _abc.Awaitable[_reward_service_pb2.CompareResponse]]:
+        """Which of two outputs is better, by reward models of any loss. Safe to repeat."""
+
+    @_abc_1.abstractmethod
+    def BatchCompare(
+        self,
+        request: _reward_service_pb2.BatchCompareRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_reward_service_pb2.BatchCompareResponse], _abc.AsyncIterator[_reward_service_pb2.BatchCompareResponse]]:
+        """Compares many pairs; a bad item never fails its batch. Safe to repeat."""
+
+    @_abc_1.abstractmethod
+    def EvaluateRewardModel(
+        self,
+        request: _reward_service_pb2.EvaluateRewardModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reward_service_pb2.EvaluateRewardModelResponse, _abc.Awaitable[_reward_service_pb2.EvaluateRewardModelResponse]]:
+        """Measures reward models on comparisons that they have not been trained on. Safe to repeat."""
 
     @_abc_1.abstractmethod
     def BestOfN(

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from ilf_common.rewards.comparisons import Comparison  # noqa: E402
 from services.finetune.trainer.batching import (  # noqa: E402
     EpochSampler,
     ItemCollator,
@@ -58,7 +59,12 @@ def test_rows_of_an_item_stay_together_and_padding_has_no_weight() -> None:
 
 
 def test_chosen_texts_lie_above_rejected_ones() -> None:
-    rows = pair_rows([EncodedPair([1, 2], [1], 0.5), EncodedPair([3], [4, 4, 4], 0.0)])
+    rows = pair_rows(
+        [
+            EncodedPair(Comparison(1, "c", "x", "y", margin=0.5), [1, 2], [1]),
+            EncodedPair(Comparison(2, "c", "x", "y"), [3], [4, 4, 4]),
+        ]
+    )
     batch = PairCollator(9)(rows)
     assert batch["input_ids"].tolist() == [[1, 2, 9], [3, 9, 9], [1, 2, 9], [1, 9, 9], [4, 4, 4], [1, 9, 9]]
     assert batch["pair_weights"].tolist() == [1, 1, 0]

@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from ilf_common.artifacts import ArtifactStore
-from services.finetune.trainer.data import read_pairs, read_sft_items
+from services.finetune.trainer.data import read_comparisons, read_sft_items
 from services.finetune.trainer.outcome import FailureReason, TrainerError
 
 GOOD = {"item_id": "a", "context": "c", "completion": "x"}
@@ -104,26 +104,26 @@ def test_what_is_called_parquet_must_be(store: ArtifactStore) -> None:
 
 
 def test_pairs_keep_their_margin(store: ArtifactStore) -> None:
-    pairs = read_pairs(store, write(store, PAIR, {**PAIR, "margin": 0.5}))
-    assert [pair.margin for pair in pairs] == [0.0, 0.5]
+    found = read_comparisons(store, write(store, PAIR, {**PAIR, "margin": 0.5}))
+    assert [row.margin for row in found.rows] == [0.0, 0.5]
 
 
-def test_pairs_with_equal_or_missing_sides_are_refused_by_row(store: ArtifactStore) -> None:
+def test_broken_pairs_are_refused_by_row(store: ArtifactStore) -> None:
     message = refusal(
         store,
-        read_pairs,
+        read_comparisons,
         PAIR,
-        {**PAIR, "rejected": "x"},
+        {"prompt": " ", "chosen": "x", "rejected": "y"},
         {"prompt": "p", "chosen": "x"},
         {**PAIR, "margin": "big"},
         {**PAIR, "margin": float("inf")},
     )
     assert message.startswith("4 problems")
-    for part in ("row 2: chosen and rejected are the same", "row 3: rejected", "row 4: margin", "row 5: margin"):
+    for part in ("row 2: prompt is empty", "row 3: rejected", "row 4: margin", "row 5: margin"):
         assert part in message
 
 
 def test_only_the_first_problems_are_listed(store: ArtifactStore) -> None:
-    message = refusal(store, read_pairs, *[{**PAIR, "rejected": "x"}] * 50)
+    message = refusal(store, read_comparisons, *[{**PAIR, "rejected": 1}] * 50)
     assert message.startswith("50 problems")
     assert "row 20:" in message and "row 21:" not in message and "and 30 more" in message

@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ilf_common.rewards.comparisons import Comparison
+from ilf_common.rewards.inputs import RewardInputs
+from ilf_common.rewards.kinds import RewardLoss
 from ilf_common.templates import PromptTemplate
-from services.finetune.trainer.data import Pair, SftItem, SftRow
-from services.finetune.trainer.encoding import IGNORED, encode_items, encode_pairs
+from services.finetune.trainer.data import SftItem, SftRow
+from services.finetune.trainer.encoding import IGNORED, answer_items, encode_items, encode_pairs
 from services.finetune.trainer.outcome import FailureReason, TrainerError
 
 TEMPLATE = PromptTemplate("p", "<{context}>", target_prefix=" ")
@@ -21,6 +24,9 @@ class Characters:
 
     def encode_completion(self, text: str, add_eos: bool) -> list[int]:
         return [*map(ord, text), *[EOS] * add_eos]
+
+
+HEAD = RewardInputs(RewardLoss.BRADLEY_TERRY, Characters())
 
 
 def items(*weights: float, context: str = "ab", completion: str = "xyz") -> list[SftItem]:
@@ -67,11 +73,42 @@ def test_rows_that_are_too_long_are_refused_by_id() -> None:
 
 
 def test_pairs_share_their_prompt_and_end_with_eos() -> None:
-    pair = encode_pairs([Pair(1, "p", "x", "yy", 0.5)], Characters(), max_length=10)[0]
-    assert (pair.chosen, pair.rejected, pair.margin) == ([112, 120, EOS], [112, 121, 121, EOS], 0.5)
+    (pair,), _ = encode_pairs([Comparison(1, "p", "x", "yy", 0.5)], HEAD, max_length=10)
+    assert (pair.chosen, pair.rejected, pair.row.margin) == ([112, 120, EOS], [112, 121, 121, EOS], 0.5)
 
 
 def test_pairs_that_are_too_long_are_counted_and_named() -> None:
-    pairs = [Pair(1, "p", "x", "y"), Pair(2, "p", "x", "y" * 20), Pair(3, "p", "x" * 20, "y")]
+    pairs = [Comparison(1, "p", "x", "y"), Comparison(2, "p", "x", "y" * 20), Comparison(3, "p", "x" * 20, "y")]
     with pytest.raises(TrainerError, match=r"2 problems.*row 2: 22 tokens.*row 3: 22 tokens"):
-        encode_pairs(pairs, Characters(), max_length=10)
+        encode_pairs(pairs, HEAD, max_length=10)
+
+
+class Folding(Characters):
+    """Cannot tell upper from lower case."""
+
+    def encode_completion(self, text: str, add_eos: bool) -> list[int]:
+        return super().encode_completion(text.lower(), add_eos)
+
+
+def test_pairs_of_the_same_tokens_are_left_out_and_counted() -> None:
+    pairs = [Comparison(1, "p", "x", "X"), Comparison(2, "p", "x", "y")]
+    encoded, alike = encode_pairs(pairs, RewardInputs(RewardLoss.BRADLEY_TERRY, Folding()), max_length=10)
+    assert [pair.row.number for pair in encoded] == [2] and alike == 1
+
+
+@pytest.mark.parametrize("loss", [RewardLoss.YES_NO, RewardLoss.A_B])
+def test_a_question_is_learned_up_to_the_token_where_its_answers_part(loss: RewardLoss) -> None:
+    inputs = RewardInputs(loss, Characters())
+    assert inputs.answers is not None
+    pairs, _ = encode_pairs([Comparison(1, "text", "good", "bad")], inputs, max_length=1000)
+    (item,) = answer_items(pairs, inputs.answers, prompt_loss_weight=0.0)
+    positive, negative = item.rows
+    for row, answer in ((positive, inputs.question.positive_answers), (negative, inputs.question.negative_answers)):
+        read = "".join(map(chr, row.input_ids))
+        assert read.endswith(f"Reply:{answer[0][:2]}")
+        assert row.labels[:-1] == [IGNORED] * (len(row.labels) - 1) and row.labels[-1] == ord(answer[0][1])
+        assert sum(row.loss_weights) == 1.0
+    assert "good" in "".join(map(chr, positive.input_ids))
+    if loss is RewardLoss.A_B:
+        shown = ["".join(map(chr, row.input_ids)) for row in item.rows]
+        assert shown[0].index("good") < shown[0].index("bad") and shown[1].index("bad") < shown[1].index("good")

@@ -1,4 +1,4 @@
-"""Reward models in transformers: a sequence classifier with one output."""
+"""Reward models in transformers: a sequence classifier with one output, or a language model that is asked."""
 
 from __future__ import annotations
 
@@ -8,61 +8,45 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ilf_common.engine.prompt_encoder import PromptEncoder
-from ilf_common.errors import FailedPreconditionError
-from services.reward.models import RewardStatistics
+from ilf_common.errors import FailedPreconditionError, InvalidArgumentError
+from ilf_common.rewards.card import RewardCard, read_card, vocabulary_digest
+from ilf_common.rewards.inputs import RewardInputs
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 _UNBOUNDED = 10**6
+_HEAD = "ForSequenceClassification"
 
 
 class TransformersRewardModel:
-    """A loaded sequence classifier.
+    """A loaded reward model; `score` is called by one thread at a time.
 
     Args:
-        model: Its one output is the reward.
-        tokenizer: With a padding token of its own.
+        model: A sequence classifier or a causal language model, as the card's loss wants it.
+        tokenizer: The model's; a classifier's has a padding token of its own.
+        card: What the model's directory says.
         max_length: Longest sequence in tokens.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, max_length: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, card: RewardCard, max_length: int) -> None:
+        encoder = PromptEncoder(tokenizer, chat=True)
         self._model = model
-        self._encoder = PromptEncoder(tokenizer, chat=True)
-        self._pad_token_id: int = model.config.pad_token_id
-        self._max_length = max_length
-        self._statistics = _statistics(model.config)
-
-    @property
-    def max_length(self) -> int:
-        """Longest sequence in tokens."""
-        return self._max_length
-
-    @property
-    def statistics(self) -> RewardStatistics | None:
-        """As the trainer wrote them into the model's config."""
-        return self._statistics
-
-    def encode(self, context: str, output: str) -> list[int]:
-        """Token ids as the trainer encodes a comparison's prompt and one of its texts."""
-        return self._encoder.encode_prompt(context) + self._encoder.encode_completion(output, add_eos=True)
+        self._pad_token_id = encoder.pad_token_id
+        self.inputs = RewardInputs(card.loss, encoder, card.question)
+        self.card = card
+        self.max_length = max_length
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
-        """Rewards of one forward pass; the head reads the last token that is no padding, the end of the sequence."""
+        """One number for each sequence of one forward pass; padding changes none of them.
+
+        A head's reward, or the difference of the log-probabilities of the two answers.
+        """
         import torch
 
-        longest = max(len(ids) for ids in sequences)
-        input_ids = torch.full((len(sequences), longest), self._pad_token_id, dtype=torch.long)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, ids in enumerate(sequences):
-            input_ids[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-            attention_mask[row, : len(ids)] = 1
-        device = self._model.device
         with torch.inference_mode():
-            logits = self._model(
-                input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), use_cache=False
-            ).logits
-        rewards: list[float] = logits.squeeze(-1).double().cpu().tolist()
-        return rewards
+            numbers = self._read_head(sequences) if self.inputs.answers is None else self._ask(sequences)
+        scores: list[float] = numbers.double().cpu().tolist()
+        return scores
 
     def close(self) -> None:
         """Gives the model's memory back, a GPU's too."""
@@ -71,6 +55,27 @@ class TransformersRewardModel:
         self._model = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _read_head(self, sequences: Sequence[Sequence[int]]) -> Any:
+        """Padded on the right: the head reads the last token that is no padding, the end of the sequence."""
+        from ilf_common.engine.causal_model import padded
+
+        ids, mask, _ = padded(sequences, self._model.config.pad_token_id, left=False, device=self._model.device)
+        return self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits.squeeze(-1)
+
+    def _ask(self, sequences: Sequence[Sequence[int]]) -> Any:
+        """Padded on the left: all answers come at the last position, and only its logits are computed."""
+        from ilf_common.engine.causal_model import padded
+
+        assert self.inputs.answers is not None
+        positive, negative = self.inputs.answers
+        ids, mask, positions = padded(sequences, self._pad_token_id, left=True, device=self._model.device)
+        logits = (
+            self._model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1)
+            .logits[:, -1]
+            .double()
+        )
+        return logits[:, positive] - logits[:, negative]
 
 
 class TransformersRewardLoader:
@@ -111,24 +116,29 @@ class TransformersRewardLoader:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         try:
+            card = read_card(folder)
             config = AutoConfig.from_pretrained(folder)
             tokenizer = AutoTokenizer.from_pretrained(folder)
-            _check_config(folder, config)
-            model = self._load_model(folder, torch)
+            _check_config(folder, config, card)
+            _check_vocabulary(folder, config, tokenizer, card)
+            model = self._load_model(folder, card, torch)
+            loaded = TransformersRewardModel(model, tokenizer, card, self._window(config, tokenizer))
+        except InvalidArgumentError as error:
+            raise _unsupported(folder, error.message) from error
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise _unsupported(folder, f"transformers cannot load it ({type(error).__name__})") from error
-        loaded = TransformersRewardModel(model, tokenizer, self._window(config, tokenizer))
         _probe(folder, loaded)
         return loaded
 
-    def _load_model(self, folder: Path, torch: Any) -> Any:
-        from transformers import AutoModelForSequenceClassification
+    def _load_model(self, folder: Path, card: RewardCard, torch: Any) -> Any:
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+        kind = AutoModelForCausalLM if card.loss.asks else AutoModelForSequenceClassification
         device = self._device if self._device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         options: dict[str, Any] = {"dtype": self._torch_dtype(torch, device)}
         if self._attention is not None:
             options["attn_implementation"] = self._attention
-        model, loading = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True, **options)
+        model, loading = kind.from_pretrained(folder, output_loading_info=True, **options)
         if loading["missing_keys"]:
             # transformers would fill them at random, and every reward would be noise.
             raise _unsupported(folder, f"{len(loading['missing_keys'])} weights are missing, such as the scoring head")
@@ -148,7 +158,12 @@ class TransformersRewardLoader:
         return min((int(limit) for limit in limits if limit and limit < _UNBOUNDED), default=_UNBOUNDED)
 
 
-def _check_config(folder: Path, config: Any) -> None:
+def _check_config(folder: Path, config: Any, card: RewardCard) -> None:
+    has_head = any(name.endswith(_HEAD) for name in config.architectures or ())
+    if card.loss.asks:
+        if has_head:
+            raise _unsupported(folder, f"it is a classifier, but its reward_loss {card.loss.value} asks questions")
+        return
     if config.num_labels != 1:
         raise _unsupported(folder, f"it has {config.num_labels} outputs; a reward model has one")
     eos = config.eos_token_id
@@ -157,16 +172,16 @@ def _check_config(folder: Path, config: Any) -> None:
         raise _unsupported(folder, "its pad_token_id is missing or is its eos_token_id; it needs one of its own")
 
 
-def _statistics(config: Any) -> RewardStatistics | None:
-    mean, std = getattr(config, "reward_mean", None), getattr(config, "reward_std", None)
-    if not isinstance(mean, int | float) or not isinstance(std, int | float):
-        return None
-    return RewardStatistics(float(mean), float(std)) if math.isfinite(mean) and math.isfinite(std) else None
+def _check_vocabulary(folder: Path, config: Any, tokenizer: Any, card: RewardCard) -> None:
+    size = config.get_text_config().vocab_size
+    if len(tokenizer) > size:
+        raise _unsupported(folder, f"its tokenizer has {len(tokenizer):,} tokens, the model {size:,}")
+    if card.vocabulary and card.vocabulary != vocabulary_digest(tokenizer):
+        raise _unsupported(folder, "its tokenizer is not the one that it was trained with")
 
 
 def _probe(folder: Path, model: TransformersRewardModel) -> None:
-    (reward,) = model.score([model.encode("Hello", "Hello")])
-    if not math.isfinite(reward):
+    if not all(math.isfinite(number) for number in model.score(model.inputs.pair("Hello", "Hello", "there"))):
         raise _unsupported(folder, "its rewards are not finite")
 
 

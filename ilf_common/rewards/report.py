@@ -1,0 +1,247 @@
+"""What a reward model is worth on comparisons that it has not been trained on; pure.
+
+The probabilities whose calibration is measured are those that the first of two texts is the preferred one, with every
+comparison seen in both orders.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from ilf_common.rewards.comparisons import Comparison, context_digest
+from ilf_common.statistics.calibration import (
+    LOWEST_TEMPERATURE,
+    ReliabilityBin,
+    both_orders,
+    brier_score,
+    expected_calibration_error,
+    fit_temperature,
+    reliability_bins,
+    sigmoid,
+)
+from ilf_common.statistics.estimates import Estimate, mean, wilson_interval
+from ilf_common.statistics.lengths import length_matched_accuracy, slope_on_length
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How far the preferred text is ahead: mean, standard deviation and quantiles."""
+
+    mean: float
+    std: float
+    p05: float
+    p25: float
+    median: float
+    p75: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether probabilities mean what they say."""
+
+    ece: float
+    brier: float
+    bins: Sequence[ReliabilityBin]
+
+
+@dataclass(frozen=True)
+class LengthBias:
+    """How much of a reward is mere length, in characters.
+
+    Attributes:
+        slope: Advantage gained by one more character of difference; None where all pairs are equally long.
+        matched_accuracy: On pairs whose lengths differ by at most a tenth; None where there are none.
+        longer_is_preferred: Accuracy of preferring the longer text, ties half.
+    """
+
+    slope: Estimate | None
+    matched_accuracy: Estimate | None
+    longer_is_preferred: float
+
+
+@dataclass(frozen=True)
+class SliceReport:
+    """The accuracy on the comparisons with one value of the slice column."""
+
+    value: str
+    pairs: int
+    accuracy: Estimate
+    accuracy_low: float
+    accuracy_high: float
+
+
+@dataclass(frozen=True)
+class RewardReport:
+    """The report; field names are those of `ilf.reward.v1.RewardReport`.
+
+    Attributes:
+        pairs: Comparisons measured.
+        contexts: Distinct contexts among them.
+        dropped: Rows that were left out, by reason.
+        accuracy: Share of comparisons with the preferred text ahead, ties half; the error is clustered by context.
+        accuracy_low: Lower end of Wilson's 95 % interval, which takes the comparisons for independent.
+        accuracy_high: Its upper end.
+        margins: Of the advantages of the preferred texts.
+        uncalibrated: At temperature 1.
+        calibrated: At the model's temperature.
+        temperature: The model's.
+        length: What length explains.
+        slices: By value of the slice column; empty without one.
+    """
+
+    pairs: int
+    contexts: int
+    dropped: Mapping[str, int]
+    accuracy: Estimate
+    accuracy_low: float
+    accuracy_high: float
+    margins: Margins
+    uncalibrated: Calibration
+    calibrated: Calibration
+    temperature: float
+    length: LengthBias
+    slices: Sequence[SliceReport] = field(default_factory=tuple)
+
+
+_REPORT = TypeAdapter(RewardReport)
+
+
+def fitted_report(rows: Sequence[Comparison], advantages: Sequence[float], dropped: Mapping[str, int]) -> RewardReport:
+    """The report on a validation part to which the temperature is fitted.
+
+    The temperature of the report, and of the model from then on, is fitted to all rows. Its own calibration is
+    measured crosswise: the contexts are halved, and each half is judged by the temperature of the other.
+
+    Args:
+        rows: Comparisons that were held out of training.
+        advantages: By how much each preferred text is ahead.
+        dropped: Rows that were left out before, by reason.
+
+    Raises:
+        InvalidArgumentError: No rows, or an advantage that is not finite.
+    """
+    margins = np.asarray(advantages, dtype=np.float64)
+    first = np.asarray([int(context_digest(row.context), 16) % 2 == 0 for row in rows], dtype=bool)
+    temperatures = np.empty(margins.size)
+    for half in (first, ~first):
+        temperatures[half] = temperature_of(margins[~half])
+    return _report(rows, margins, temperatures, temperature_of(margins), dropped)
+
+
+def report_at(
+    rows: Sequence[Comparison], advantages: Sequence[float], temperature: float, dropped: Mapping[str, int]
+) -> RewardReport:
+    """The report on comparisons to which nothing is fitted; arguments and errors as in `fitted_report`."""
+    margins = np.asarray(advantages, dtype=np.float64)
+    return _report(rows, margins, np.full(margins.size, temperature), temperature, dropped)
+
+
+def temperature_of(margins: Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """The temperature that advantages of preferred texts ask for.
+
+    1 where there are none, or where all of them are right: then none is too low, and nothing was learned about it.
+    """
+    if not len(margins):
+        return 1.0
+    fitted = fit_temperature(*both_orders(margins))
+    return 1.0 if fitted <= LOWEST_TEMPERATURE else fitted
+
+
+def to_json(report: RewardReport) -> dict[str, Any]:
+    """The report as JSON types; an infinite error is "Infinity", as in the JSON of protobuf."""
+    return {name: _plain(value) for name, value in asdict(report).items()}
+
+
+def write_report(report: RewardReport) -> bytes:
+    """The report as a file."""
+    return json.dumps(to_json(report), indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+def read_report(data: bytes) -> RewardReport:
+    """A report from its file.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return _REPORT.validate_json(data)
+
+
+def _report(
+    rows: Sequence[Comparison],
+    margins: np.ndarray[Any, np.dtype[np.float64]],
+    temperatures: np.ndarray[Any, np.dtype[np.float64]],
+    temperature: float,
+    dropped: Mapping[str, int],
+) -> RewardReport:
+    contexts = [row.context for row in rows]
+    chosen = np.asarray([len(row.chosen) for row in rows], dtype=np.float64)
+    rejected = np.asarray([len(row.rejected) for row in rows], dtype=np.float64)
+    accuracy, low, high = _accuracy(margins, contexts)
+    quantiles = np.quantile(margins, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
+    return RewardReport(
+        pairs=len(rows),
+        contexts=len(set(contexts)),
+        dropped=dict(dropped),
+        accuracy=accuracy,
+        accuracy_low=low,
+        accuracy_high=high,
+        margins=Margins(float(margins.mean()), float(margins.std()), *quantiles),
+        uncalibrated=_calibration(margins),
+        calibrated=_calibration(margins / temperatures),
+        temperature=temperature,
+        length=LengthBias(
+            slope=_slope(margins, chosen - rejected, contexts),
+            matched_accuracy=length_matched_accuracy(margins, chosen, rejected, clusters=contexts),
+            longer_is_preferred=float(np.mean((np.sign(chosen - rejected) + 1) / 2)),
+        ),
+        slices=_slices(rows, margins),
+    )
+
+
+def _accuracy(margins: Any, contexts: Sequence[str]) -> tuple[Estimate, float, float]:
+    hits = (np.sign(margins) + 1) / 2
+    interval = wilson_interval(float(hits.sum()), len(hits))
+    return mean(hits, contexts), interval.low, interval.high
+
+
+def _calibration(logits: Any) -> Calibration:
+    both, labels = both_orders(logits)
+    probabilities = sigmoid(both)
+    bins = reliability_bins(probabilities, labels)
+    return Calibration(expected_calibration_error(bins), brier_score(probabilities, labels), tuple(bins))
+
+
+def _slope(margins: Any, differences: Any, contexts: Sequence[str]) -> Estimate | None:
+    """Over both orders, so that the line goes through the origin: equal lengths give no advantage."""
+    return slope_on_length(
+        np.concatenate([margins, -margins]), np.concatenate([differences, -differences]), [*contexts, *contexts]
+    )
+
+
+def _slices(rows: Sequence[Comparison], margins: Any) -> tuple[SliceReport, ...]:
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(row.slice, []).append(place)
+    if places.keys() <= {""}:
+        return ()
+    reports = []
+    for value, where in sorted(places.items()):
+        accuracy = _accuracy(margins[where], [rows[place].context for place in where])
+        reports.append(SliceReport(value, len(where), *accuracy))
+    return tuple(reports)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _plain(content) for key, content in value.items()}
+    return [_plain(content) for content in value] if isinstance(value, list | tuple) else value
