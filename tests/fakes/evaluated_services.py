@@ -1,0 +1,93 @@
+"""Services to be evaluated: policies that write words by seed, scorers by rule, and a count of what was asked."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ilf.common.v1 import common_pb2
+from ilf.ranking.v1 import ranking_service_pb2 as ranking
+from ilf.refinement.v1 import refinement_service_pb2 as refinement
+
+from ilf_common.errors import InvalidArgumentError, NotFoundError
+from ilf_common.rpc.status import to_status
+from tests.fakes.ilf_server import FakeServices
+
+
+class EvaluatedServices(FakeServices):
+    """Policies, rankers and judges by rule.
+
+    Attributes:
+        policies: Digests by policy; a policy writes `1 + its number` times as many words as the first one.
+        generated: How often each item was generated, by policy and item id.
+        too_long: Item ids whose prompt is refused.
+        replaced_by: A digest that every policy has after it was looked at.
+        nan_for: Item ids whose second candidate gets a NaN score.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policies = {"base": "0" * 64, "tuned": "1" * 64}
+        self.generated: Counter[tuple[str, str]] = Counter()
+        self.too_long: set[str] = set()
+        self.replaced_by = ""
+        self.nan_for: set[str] = set()
+
+    async def GetPolicy(self, request: Any, context: Any) -> refinement.Policy:
+        self._arrive("GetPolicy", request)
+        if request.name not in self.policies:
+            raise NotFoundError(
+                f"no model {request.name!r}",
+                resource_type="policy",
+                resource_name=request.name,
+                reason="MODEL_NOT_FOUND",
+            )
+        found = refinement.Policy(name=request.name, digest=self.policies[request.name])
+        self.policies[request.name] = self.replaced_by or found.digest
+        return found
+
+    async def BatchGenerate(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        def answer(item: Any) -> refinement.GenerateResponse:
+            self.generated[request.model, item.item_id] += 1
+            scale = 1 + list(self.policies).index(request.model)
+            samples = [
+                common_pb2.Sample(
+                    text=_words(scale, item.seed, index),
+                    token_count=3,
+                    finish_reason=common_pb2.FINISH_REASON_LENGTH if index % 2 else common_pb2.FINISH_REASON_STOP,
+                )
+                for index in range(request.sampling.n or 1)
+            ]
+            version = f"{request.model}@{self.policies[request.model]}"
+            return refinement.GenerateResponse(outputs=samples, model_version=version)
+
+        async for response in self._stream(
+            "BatchGenerate", request, refinement.BatchGenerateResponse, refinement.GenerateOutcome, answer
+        ):
+            outcome = response.outcomes[0]
+            if outcome.item_id in self.too_long:
+                error = InvalidArgumentError.of("context", "is too long", reason="PROMPT_TOO_LONG")
+                response = refinement.BatchGenerateResponse(
+                    outcomes=[refinement.GenerateOutcome(item_id=outcome.item_id, error=to_status(error))]
+                )
+            yield response
+
+    async def BatchRank(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        def answer(item: Any) -> ranking.RankResponse:
+            scores = [ranking.CandidateScore(score=float(len(text))) for text in item.candidates]
+            if item.item_id in self.nan_for:
+                scores[1].score = math.nan
+            return ranking.RankResponse(scores=scores, ranker=request.ranker.name)
+
+        async for response in self._stream(
+            "BatchRank", request, ranking.BatchRankResponse, ranking.RankOutcome, answer
+        ):
+            yield response
+
+
+def _words(scale: int, seed: int, index: int) -> str:
+    count = scale * random.Random(f"{seed}/{index}").randint(1, 9)
+    return " ".join(["word"] * count)
