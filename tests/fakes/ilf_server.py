@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -55,6 +56,7 @@ class FakeServices(
         tasks: Open feedback tasks.
         pairs: Open comparison tasks.
         uploads: Datasets that were pushed, by URI.
+        directories: Files of published directories, by URI and path.
     """
 
     def __init__(self) -> None:
@@ -69,6 +71,7 @@ class FakeServices(
         self.pairs: list[orchestrator.ComparisonTask] = []
         self.jobs: dict[str, finetune.FinetuneJob] = {}
         self.uploads: dict[str, bytes] = {}
+        self.directories: dict[str, dict[str, bytes]] = {}
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         add_RefinementServiceServicer_to_server(self, server)
@@ -318,6 +321,20 @@ class FakeServices(
         uri = f"datasets/{header.sha256}/{header.name}"
         self.uploads[uri] = b"".join([request.data async for request in request_iterator])
         return data.Upload(name=header.name, sha256=header.sha256, received_bytes=header.size_bytes, uri=uri)
+
+    async def GetDirectory(self, request: Any, context: Any) -> data.Directory:
+        self._arrive("GetDirectory", request)
+        if request.uri not in self.directories:
+            raise NotFoundError("Nothing is published there.", resource_type="checkpoint", resource_name=request.uri)
+        files = [
+            data.DirectoryFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+            for path, content in self.directories[request.uri].items()
+        ]
+        return data.Directory(uri=request.uri, files=files)
+
+    async def DownloadFile(self, request: Any, context: Any) -> AsyncIterator[data.DownloadFileResponse]:
+        self._arrive("DownloadFile", request)
+        yield data.DownloadFileResponse(data=self.directories[request.uri][request.path][request.offset :])
 
     async def ListPools(self, request: Any, context: Any) -> orchestrator.ListPoolsResponse:
         self._arrive("ListPools", request)

@@ -181,6 +181,18 @@ def test_pushed_data_prints_its_uri_alone(ilf: Ilf, services: FakeServices, tmp_
     assert services.uploads == {result.stdout.strip(): b"{}"} and result.stdout.endswith("/other.jsonl\n")
 
 
+@pytest.mark.parametrize("source", ["runs/toy/it-1/checkpoint", "toy/it-1"], ids=["uri", "version"])
+def test_without_a_store_a_checkpoint_comes_from_the_services(
+    ilf: Ilf, services: FakeServices, tmp_path: Path, source: str
+) -> None:
+    services.directories = {"runs/toy/it-1/checkpoint": {"config.json": b"{}", "model.safetensors": b"weights"}}
+    result = ilf("policies", "pull", source, str(tmp_path / "here"))
+    assert result.exit_code == 0, result.output
+    assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == services.directories[
+        "runs/toy/it-1/checkpoint"
+    ]
+
+
 def test_a_preview_shows_rows_scores_cost_and_time(ilf: Ilf, services: FakeServices, tmp_path: Path) -> None:
     services.run = succeeded()
     services.samples = [sample()]
