@@ -65,7 +65,7 @@ async def best_of_n(
     functions = all_metrics(spec.metrics, metrics or {})
     rows = RowReader(spec.dataset, spec.columns, spec.limit)
     version = await pinned(client, spec.policy)
-    scorers = await scorers_of(client, spec.reward_models, spec.ranker)
+    scorers = await scorers_of(client, spec.reward_models, spec.ranker, spec.n)
     with owned(folder):
         how = _prompting(spec, _pool_size(folder, spec, version))
         work = _Work(client, spec, folder, version, how, scorers)

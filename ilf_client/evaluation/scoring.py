@@ -1,4 +1,4 @@
-"""What samples are chosen by: reward models, and rankers such as an ensemble of judges."""
+"""What samples are chosen by: reward models, tournaments of models that only compare, and rankers such as judges."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ilf_client.evaluation.parts import Record, answers
-from ilf_client.models.inference import RankerSpec, RankItem, RankResult
+from ilf_client.models.inference import CompareItem, RankerSpec, RankItem, RankResult
+from ilf_client.models.jobs import RewardLoss
 from ilf_client.models.reward import ScoreItem
 from ilf_common.errors import FailedPreconditionError, IlfError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from ilf_client.aio.client import AsyncClient
+
+
+MOST_COMPARED = 16
+"""Most samples a context for a model that only compares: it is asked about every pair of them."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +53,32 @@ class Scorer(Protocol):
         """
 
 
-async def scorers_of(client: AsyncClient, reward_models: Sequence[str], ranker: RankerSpec | None) -> list[Scorer]:
+async def scorers_of(
+    client: AsyncClient, reward_models: Sequence[str], ranker: RankerSpec | None, samples: int
+) -> list[Scorer]:
     """A scorer for each reward model, and one for the ranker.
 
     Args:
         client: Where they are served.
         reward_models: Served reward models.
         ranker: A ranker, if wanted.
+        samples: How many texts of a context will be scored.
 
     Raises:
-        InvalidArgumentError: Nothing is given.
+        InvalidArgumentError: Nothing is given, or a model that only compares gets too many samples.
         NotFoundError: reason REWARD_MODEL_NOT_FOUND.
     """
     models = [await client.reward.get(name) for name in reward_models]
-    found: list[Scorer] = [Rewards(client, model.name, model.digest) for model in models]
+    comparing = [model.name for model in models if model.loss is RewardLoss.A_B]
+    if comparing and samples > MOST_COMPARED:
+        raise InvalidArgumentError.of(
+            "n",
+            f"is {samples}; {', '.join(comparing)} can only compare, every pair of samples is asked about, and so "
+            f"at most {MOST_COMPARED} samples a context are allowed",
+        )
+    found: list[Scorer] = [
+        (Tournament if model.name in comparing else Rewards)(client, model.name, model.digest) for model in models
+    ]
     if ranker is not None:
         found.append(RankerScores(client, ranker))
     if not found:
@@ -96,6 +114,42 @@ class Rewards:
             else:
                 by_text = {text: scores[k] for k, text in enumerate(distinct[item.item_id])}
                 yield item.item_id, {"scores": [by_text[text] for text in item.texts]}
+        pending.raise_passing()
+
+
+class Tournament:
+    """The mean probability of a sample to beat each of the others, by a reward model that only compares."""
+
+    def __init__(self, client: AsyncClient, model: str, digest: str) -> None:
+        self._client = client
+        self.name = model
+        self.key = {"tournament": model, "digest": digest}
+
+    async def ask(self, items: Sequence[Candidates]) -> AsyncIterator[tuple[str, Record]]:
+        """As `Scorer.ask`; a sample without others scores 0.5, and equal texts tie."""
+        pairs = {item.item_id: list(combinations(dict.fromkeys(item.texts), 2)) for item in items}
+        for item in items:
+            if not pairs[item.item_id]:
+                yield item.item_id, {"scores": [0.5] * len(item.texts)}
+        asked = [
+            CompareItem(f"{number}/{k}", item.context, first, second)
+            for number, item in enumerate(items)
+            for k, (first, second) in enumerate(pairs[item.item_id])
+        ]
+        if not asked:
+            return
+        pending = _Pending(items, {item_id: len(found) for item_id, found in pairs.items()})
+        async for outcome in self._client.reward.batch_compare(self.name, asked):
+            value = None if outcome.result is None else outcome.result.probability_a
+            done = pending.take(outcome.item_id, value, outcome.error)
+            if done is None:
+                continue
+            item, shares, error = done
+            if error is not None:
+                yield item.item_id, {"error": error.reason, "message": error.message}
+            else:
+                won = {pair: shares[k] for k, pair in enumerate(pairs[item.item_id])}
+                yield item.item_id, {"scores": _mean_wins(item.texts, won)}
         pending.raise_passing()
 
 
@@ -170,6 +224,15 @@ class _Pending:
         """Raises an error that another attempt may mend."""
         if self._passing is not None:
             raise self._passing
+
+
+def _mean_wins(texts: Sequence[str], won: dict[tuple[str, str], float]) -> list[float]:
+    def share(first: int, second: int) -> float:
+        a, b = texts[first], texts[second]
+        return 0.5 if a == b else won[a, b] if (a, b) in won else 1 - won[b, a]
+
+    others = len(texts) - 1
+    return [sum(share(i, j) for j in range(len(texts)) if j != i) / others for i in range(len(texts))]
 
 
 def _require_finite(item_id: str, index: int, score: float) -> None:

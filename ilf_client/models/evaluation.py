@@ -25,7 +25,8 @@ class BestOfNSpec:
         template: The policy's prompt.
         post_processing: How samples are cleaned. It has no resample budget: the curve needs independent samples.
         seed: The same seed draws the same samples.
-        reward_models: Names of served reward models that score the samples.
+        reward_models: Names of served reward models that score the samples. Those that only compare score a sample by
+            the mean probability that it beats each of the others, for N up to 16.
         ranker: A ranker that scores them, such as the judges `instruct_rm` (for rows with feedback). Of several
             scorers, the score is the mean of theirs, each standardised over all samples.
         metrics: Functions `module:function` from context and output to a number; measured on what is chosen.

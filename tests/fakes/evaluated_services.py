@@ -11,6 +11,7 @@ from typing import Any
 from ilf.common.v1 import common_pb2
 from ilf.ranking.v1 import ranking_service_pb2 as ranking
 from ilf.refinement.v1 import refinement_service_pb2 as refinement
+from ilf.reward.v1 import reward_service_pb2 as reward
 
 from ilf_common.errors import InvalidArgumentError, NotFoundError
 from ilf_common.rpc.status import to_status
@@ -84,6 +85,28 @@ class EvaluatedServices(FakeServices):
 
         async for response in self._stream(
             "BatchRank", request, ranking.BatchRankResponse, ranking.RankOutcome, answer
+        ):
+            yield response
+
+    async def GetRewardModel(self, request: Any, context: Any) -> reward.RewardModel:
+        self._arrive("GetRewardModel", request)
+        loss = common_pb2.REWARD_LOSS_A_B if "compares" in request.name else common_pb2.REWARD_LOSS_BRADLEY_TERRY
+        return reward.RewardModel(name=request.name, uri=f"models/{request.name}", digest=request.name, loss=loss)
+
+    async def BatchCompare(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """The longer output is better, for judges and for reward models; 0.5 where both are equally long."""
+        service = reward if isinstance(request, reward.BatchCompareRequest) else ranking
+
+        def answer(item: Any) -> Any:
+            difference = len(item.output_a) - len(item.output_b)
+            return service.CompareResponse(probability_a=1 / (1 + math.exp(-difference / 5)))  # type: ignore[attr-defined]
+
+        async for response in self._stream(
+            "BatchCompare",
+            request,
+            service.BatchCompareResponse,  # type: ignore[attr-defined]
+            service.CompareOutcome,  # type: ignore[attr-defined]
+            answer,
         ):
             yield response
 

@@ -169,6 +169,43 @@ async def test_a_nan_score_is_refused_with_its_item(run: Run, spec: BestOfNSpec,
     assert caught.value.reason == "REWARD_NOT_FINITE"
 
 
+async def test_a_reward_model_scores_equal_samples_once(
+    run: Run, spec: BestOfNSpec, services: EvaluatedServices, tmp_path: Path
+) -> None:
+    result = await run(replace(spec, ranker=None, reward_models=("rm",)))
+    pool = samples(tmp_path / "work")
+    assert all(row["score"] == max(map(len, pool[row["id"]])) for row in chosen(result))
+    assert sum(len(request.items) for request in services.calls["BatchScore"]) == sum(
+        len(set(t)) for t in pool.values()
+    )
+
+
+async def test_several_scorers_count_alike_whatever_their_scales(run: Run, spec: BestOfNSpec, tmp_path: Path) -> None:
+    result = await run(replace(spec, reward_models=("rm", "compares")))
+    assert [scale.scorer for scale in result.scorers] == ["rm", "compares", "length"]
+    pool = samples(tmp_path / "work")
+    lengths = np.array([[len(text) for text in texts] for texts in pool.values()], dtype=float)
+    wins = np.array([[np.mean([_beats(a, b) for b in _without(row, k)]) for k, a in enumerate(row)] for row in lengths])
+    standardised = [(table - table.mean()) / table.std() for table in (lengths, wins, lengths)]
+    wanted = np.mean(standardised, axis=0).max(axis=1)
+    assert [row["score"] for row in chosen(result)] == pytest.approx(list(wanted))
+
+
+def _beats(a: float, b: float) -> float:
+    return float(1 / (1 + np.exp(-(a - b) / 5)))
+
+
+def _without(row: Any, index: int) -> list[float]:
+    return [value for k, value in enumerate(row) if k != index]
+
+
+async def test_models_that_only_compare_take_sixteen_samples_at_most(run: Run, spec: BestOfNSpec) -> None:
+    with pytest.raises(InvalidArgumentError, match="at most 16"):
+        await run(replace(spec, n=17, ranker=None, reward_models=("compares",)))
+    alone = await run(replace(spec, n=1, ranker=None, reward_models=("compares",)))
+    assert {row["score"] for row in chosen(alone)} == {0.5}
+
+
 async def test_a_policy_that_changes_on_the_way_is_noticed(
     run: Run, spec: BestOfNSpec, services: EvaluatedServices
 ) -> None:
