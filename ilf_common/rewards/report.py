@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from ilf_common.statistics.calibration import (
 )
 from ilf_common.statistics.estimates import Estimate, mean, wilson_interval
 from ilf_common.statistics.lengths import length_matched_accuracy, slope_on_length
+from ilf_common.statistics.vectors import Vector, vector
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class RewardReport:
     calibrated: Calibration
     temperature: float
     length: LengthBias
-    slices: Sequence[SliceReport] = field(default_factory=tuple)
+    slices: Sequence[SliceReport] = ()
 
 
 _REPORT = TypeAdapter(RewardReport)
@@ -128,7 +129,7 @@ def fitted_report(rows: Sequence[Comparison], advantages: Sequence[float], dropp
     Raises:
         InvalidArgumentError: No rows, or an advantage that is not finite.
     """
-    margins = np.asarray(advantages, dtype=np.float64)
+    margins = vector("advantages", advantages, length=len(rows))
     first = np.asarray([int(context_digest(row.context), 16) % 2 == 0 for row in rows], dtype=bool)
     temperatures = np.empty(margins.size)
     for half in (first, ~first):
@@ -140,11 +141,11 @@ def report_at(
     rows: Sequence[Comparison], advantages: Sequence[float], temperature: float, dropped: Mapping[str, int]
 ) -> RewardReport:
     """The report on comparisons to which nothing is fitted; arguments and errors as in `fitted_report`."""
-    margins = np.asarray(advantages, dtype=np.float64)
+    margins = vector("advantages", advantages, length=len(rows))
     return _report(rows, margins, np.full(margins.size, temperature), temperature, dropped)
 
 
-def temperature_of(margins: Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]) -> float:
+def temperature_of(margins: Sequence[float] | Vector) -> float:
     """The temperature that advantages of preferred texts ask for.
 
     1 where there are none, or where all of them are right: then none is too low, and nothing was learned about it.
@@ -176,8 +177,8 @@ def read_report(data: bytes) -> RewardReport:
 
 def _report(
     rows: Sequence[Comparison],
-    margins: np.ndarray[Any, np.dtype[np.float64]],
-    temperatures: np.ndarray[Any, np.dtype[np.float64]],
+    margins: Vector,
+    temperatures: Vector,
     temperature: float,
     dropped: Mapping[str, int],
 ) -> RewardReport:
@@ -206,37 +207,37 @@ def _report(
     )
 
 
-def _accuracy(margins: Any, contexts: Sequence[str]) -> tuple[Estimate, float, float]:
+def _accuracy(margins: Vector, contexts: Sequence[str]) -> tuple[Estimate, float, float]:
     hits = (np.sign(margins) + 1) / 2
     interval = wilson_interval(float(hits.sum()), len(hits))
     return mean(hits, contexts), interval.low, interval.high
 
 
-def _calibration(logits: Any) -> Calibration:
+def _calibration(logits: Vector) -> Calibration:
     both, labels = both_orders(logits)
     probabilities = sigmoid(both)
     bins = reliability_bins(probabilities, labels)
-    return Calibration(expected_calibration_error(bins), brier_score(probabilities, labels), tuple(bins))
+    return Calibration(expected_calibration_error(bins), brier_score(probabilities, labels), bins)
 
 
-def _slope(margins: Any, differences: Any, contexts: Sequence[str]) -> Estimate | None:
+def _slope(margins: Vector, differences: Vector, contexts: Sequence[str]) -> Estimate | None:
     """Over both orders, so that the line goes through the origin: equal lengths give no advantage."""
     return slope_on_length(
         np.concatenate([margins, -margins]), np.concatenate([differences, -differences]), [*contexts, *contexts]
     )
 
 
-def _slices(rows: Sequence[Comparison], margins: Any) -> tuple[SliceReport, ...]:
+def _slices(rows: Sequence[Comparison], margins: Vector) -> list[SliceReport]:
     places: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         places.setdefault(row.slice, []).append(place)
     if places.keys() <= {""}:
-        return ()
+        return []
     reports = []
     for value, where in sorted(places.items()):
         accuracy = _accuracy(margins[where], [rows[place].context for place in where])
         reports.append(SliceReport(value, len(where), *accuracy))
-    return tuple(reports)
+    return reports
 
 
 def _plain(value: Any) -> Any:

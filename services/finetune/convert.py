@@ -67,6 +67,8 @@ def spec_of(request: pb.CreateFinetuneJobRequest) -> FinetuneSpec:
     kind = _KINDS.get(spec.kind)
     require(kind is not None, "spec.kind", "must be FINETUNE_KIND_SFT or FINETUNE_KIND_REWARD_MODEL")
     assert kind is not None
+    rewards = kind is FinetuneKind.REWARD_MODEL
+    require(rewards or not spec.HasField("reward"), "spec.reward", "is only for FINETUNE_KIND_REWARD_MODEL")
     return FinetuneSpec(
         kind=kind,
         base_model=spec.base_model,
@@ -76,7 +78,7 @@ def spec_of(request: pb.CreateFinetuneJobRequest) -> FinetuneSpec:
         template=_template(spec.template) if spec.template.text else None,
         merge_adapter=spec.merge_adapter,
         placement=spec.placement,
-        reward=_reward(spec.reward) if kind is FinetuneKind.REWARD_MODEL else None,
+        reward=_reward(spec.reward) if rewards else None,
     )
 
 

@@ -147,6 +147,56 @@ async def test_wrong_fields_are_named(server: Running, changes: dict[str, object
     assert server.service.list() == []
 
 
+def reward_request(reward: pb.RewardOptions, template: common_pb2.PromptTemplate) -> pb.CreateFinetuneJobRequest:
+    sent = request()
+    sent.spec.kind = pb.FINETUNE_KIND_REWARD_MODEL
+    sent.spec.template.CopyFrom(template)
+    sent.spec.reward.CopyFrom(reward)
+    return sent
+
+
+QUESTION = common_pb2.PromptTemplate(
+    text="{context} {candidate}?", positive_answers=["Yes"], negative_answers=["No"], name="own"
+)
+
+
+async def test_a_reward_model_s_job_says_how_it_is_trained_and_measured(server: Running) -> None:
+    options = pb.RewardOptions(loss=common_pb2.REWARD_LOSS_YES_NO, held_out_share=0.25, slice_column="topic")
+    sent = reward_request(options, QUESTION)
+    answered = (await server.stub.CreateFinetuneJob(sent)).spec
+    assert (answered.reward, answered.template) == (sent.spec.reward, sent.spec.template)
+
+
+@pytest.mark.parametrize(
+    ("options", "template", "field"),
+    [
+        ({"loss": 9}, QUESTION, "spec.reward.loss"),
+        ({"loss": common_pb2.REWARD_LOSS_A_B}, QUESTION, "spec.template.text"),
+        ({}, QUESTION, "spec.template"),
+        ({"held_out_share": 0.6}, None, "spec.reward.held_out_share"),
+        ({"held_out_share": float("nan")}, None, "spec.reward.held_out_share"),
+        ({"held_out_share": 0.1, "held_out_uri": "data/rows.jsonl"}, None, "spec.reward.held_out_share"),
+        ({"slice_column": "x" * 2000}, None, "spec.reward.slice_column"),
+        ({"held_out_uri": "data/rows.csv\n"}, None, "spec.reward.held_out_uri"),
+    ],
+)
+async def test_wrong_reward_options_are_named(
+    server: Running, options: dict[str, object], template: common_pb2.PromptTemplate | None, field: str
+) -> None:
+    message = reward_request(pb.RewardOptions(**options), template or common_pb2.PromptTemplate())  # type: ignore[arg-type]
+    error = await refusal(server.stub.CreateFinetuneJob, message)
+    assert isinstance(error, InvalidArgumentError)
+    assert field in [violation.field for violation in error.violations]
+
+
+async def test_a_missing_held_out_part_and_reward_options_of_a_policy_are_refused(server: Running) -> None:
+    missing = reward_request(pb.RewardOptions(held_out_uri="data/none.jsonl"), common_pb2.PromptTemplate())
+    error = await refusal(server.stub.CreateFinetuneJob, missing)
+    assert error.reason == "DATASET_NOT_FOUND" and "spec.reward.held_out_uri" in error.message
+    error = await refusal(server.stub.CreateFinetuneJob, request(reward=pb.RewardOptions()))
+    assert isinstance(error, InvalidArgumentError) and error.violations[0].field == "spec.reward"
+
+
 async def test_what_does_not_exist_is_not_found(server: Running) -> None:
     for message, reason in (
         (request(dataset_uri="data/none.jsonl"), "DATASET_NOT_FOUND"),

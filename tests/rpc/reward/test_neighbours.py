@@ -15,6 +15,8 @@ from ilf.refinement.v1 import refinement_service_pb2_grpc as refinement_grpc
 
 from ilf_common.engine.port import FinishReason
 from ilf_common.errors import InvalidArgumentError, UnavailableError
+from ilf_common.rewards.kinds import RewardLoss
+from ilf_common.templates import PromptTemplate
 from services.reward.adapters.finetune_client import FinetuneClient
 from services.reward.adapters.refinement_client import RefinementClient
 from services.reward.models import (
@@ -107,6 +109,27 @@ async def test_a_job_is_created_under_the_same_request_id_when_the_first_try_fai
     assert (spec.base_model, spec.dataset_uri, spec.output_uri) == ("base", "d.jsonl", "out")
     assert (spec.hyperparameters.learning_rate, spec.hyperparameters.epochs) == (0.1, 2.0)
     assert spec.hyperparameters.lora.rank > 0 and spec.hyperparameters.max_length == 64
+
+
+async def test_the_loss_the_question_and_what_is_held_out_reach_the_finetune_service() -> None:
+    neighbours = Neighbours()
+    wanted = TrainCall(
+        "id-1",
+        "base",
+        "d.jsonl",
+        "out",
+        loss=RewardLoss.YES_NO,
+        question=PromptTemplate("q", "{context} {candidate}?", " ", ("Yes",), ("No",)),
+        held_out_uri="h.jsonl",
+        slice_column="topic",
+    )
+    async with running_channel(neighbours.register) as channel:
+        await FinetuneClient(channel, 5).create_job(wanted)
+    spec = neighbours.requests[0].spec
+    assert spec.reward.loss == common_pb2.REWARD_LOSS_YES_NO
+    assert (spec.reward.held_out_uri, spec.reward.slice_column) == ("h.jsonl", "topic")
+    assert (spec.template.text, spec.template.target_prefix) == ("{context} {candidate}?", " ")
+    assert (list(spec.template.positive_answers), list(spec.template.negative_answers)) == (["Yes"], ["No"])
 
 
 async def test_without_lora_all_weights_are_trained() -> None:

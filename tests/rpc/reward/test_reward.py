@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -21,6 +22,9 @@ from ilf_common.errors import (
     ResourceExhaustedError,
 )
 from ilf_common.rewards.card import RewardStatistics
+from ilf_common.rewards.comparisons import Comparison, Comparisons
+from ilf_common.rewards.kinds import RewardLoss
+from ilf_common.rewards.report import report_at
 from ilf_common.rpc.client import call, stream
 from ilf_common.rpc.status import from_status
 from services.reward.models import Limits
@@ -240,3 +244,58 @@ async def test_errors_name_the_component(stub: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Score(pb.ScoreRequest())
     assert b"reward.ilf" in dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
+
+
+async def test_compare_answers_probability_spread_and_each_model_s(around: FakeWorld) -> None:
+    around.models["rm/a"] = FakeRewardModel(loss=RewardLoss.A_B, temperature=2.0)
+    async with reward_stub(around) as stub:
+        for name in ("a", "b"):
+            await call(stub.LoadRewardModel, pb.LoadRewardModelRequest(name=name, uri=f"rm/{name}"), timeout=5)
+        request = pb.CompareRequest(models=["a", "b"], context="c", output_a="4", output_b="2")
+        response = await call(stub.Compare, request, timeout=5)
+        assert list(response.model_probabilities) == pytest.approx([0.7310586, 0.8807971])
+        assert response.probability_a == pytest.approx(0.8059278) and response.spread == pytest.approx(0.0748693)
+        rows = [pb.CompareItem(item_id=str(n), context="c", output_a=str(n), output_b="2") for n in range(5)]
+        rows.append(pb.CompareItem(item_id="bad", output_a="1", output_b="2"))
+        found: dict[str, pb.CompareOutcome] = {}
+        async for message in stream(stub.BatchCompare, pb.BatchCompareRequest(models=["a"], items=rows), timeout=5):
+            found |= {outcome.item_id: outcome for outcome in message.outcomes}
+        assert from_status(found.pop("bad").error).violations[0].field == "items[5].context"  # type: ignore[attr-defined]
+        assert found["2"].result.probability_a == 0.5 and len(found) == 5
+
+
+async def test_a_report_reaches_the_caller_whole(stub: pb_grpc.RewardServiceStub, around: FakeWorld) -> None:
+    around.comparisons = Comparisons((Comparison(1, "one", "55", "3", slice="x"),), {"equal_texts": 2})
+    request = pb.EvaluateRewardModelRequest(models=["a"], dataset_uri="pairs.jsonl", slice_column="topic")
+    report = (await call(stub.EvaluateRewardModel, request, timeout=5)).report
+    assert (report.pairs, report.accuracy.value, report.accuracy.n) == (1, 1.0, 1)
+    # One context says nothing about the error.
+    assert report.accuracy.standard_error == float("inf")
+    assert report.dropped["equal_texts"] == 2 and report.slices[0].value == "x" and report.margins.mean == 7.0
+    assert sum(part.count for part in report.calibrated.bins) == 2
+    assert report.length.slope.value == 7.0 and not report.length.HasField("matched_accuracy")
+
+
+async def test_a_loaded_model_says_its_kind_and_what_it_is_worth(around: FakeWorld) -> None:
+    model = FakeRewardModel(loss=RewardLoss.YES_NO, temperature=1.5)
+    report = report_at([Comparison(1, "one", "55", "3")], [1.0], 1.5, {})
+    model.card = replace(model.card, held_out=report)
+    around.models["rm/a"] = model
+    async with reward_stub(around) as stub:
+        loaded = await call(stub.LoadRewardModel, pb.LoadRewardModelRequest(name="a", uri="rm/a"), timeout=5)
+    assert (loaded.loss, loaded.temperature) == (common_pb2.REWARD_LOSS_YES_NO, 1.5)
+    assert loaded.held_out.pairs == 1
+
+
+async def test_how_to_train_reaches_the_finetune_service(stub: pb_grpc.RewardServiceStub, around: FakeWorld) -> None:
+    template = common_pb2.PromptTemplate(
+        text="{context} {candidate}?", positive_answers=["Yes"], negative_answers=["No"]
+    )
+    request = pb.TrainRewardModelRequest(
+        base_model="base", dataset_uri="d.jsonl", output_uri="out", loss=common_pb2.REWARD_LOSS_YES_NO,
+        template=template, held_out_share=0.2, slice_column="topic",
+    )  # fmt: skip
+    await call(stub.TrainRewardModel, request, timeout=5)
+    wanted = around.jobs[0]
+    assert wanted.question is not None and wanted.question.positive_answers == ("Yes",)
+    assert (wanted.loss, wanted.held_out_share, wanted.slice_column) == (RewardLoss.YES_NO, 0.2, "topic")
