@@ -34,6 +34,22 @@ from ilf.reward.v1.reward_service_pb2_grpc import RewardServiceServicer, add_Rew
 from ilf_common.errors import IlfError, InvalidArgumentError, NotFoundError
 from ilf_common.rpc.status import to_status
 
+REWARD_REPORT = reward.RewardReport(
+    pairs=3,
+    contexts=1,
+    dropped={"equal_texts": 2},
+    accuracy=reward.Measure(value=0.75, standard_error=float("inf"), n=1),
+    accuracy_low=0.5,
+    accuracy_high=0.9,
+    uncalibrated=reward.Calibration(ece=0.2, brier=0.3),
+    calibrated=reward.Calibration(
+        ece=0.1, brier=0.2, bins=[reward.ReliabilityBin(low=0.5, high=0.6, count=6, mean_probability=0.55)]
+    ),
+    temperature=1.5,
+    length=reward.LengthBias(slope=reward.Measure(value=0.01, standard_error=0.002, n=3), longer_is_preferred=0.6),
+    slices=[reward.SliceReport(value="cats", pairs=3, accuracy=reward.Measure(value=0.75, standard_error=0.1, n=2))],
+)
+
 
 class FakeServices(
     RefinementServiceServicer,
@@ -198,17 +214,20 @@ class FakeServices(
         ):
             yield response
 
-    async def Compare(self, request: Any, context: Any) -> ranking.CompareResponse:
+    async def Compare(self, request: Any, context: Any) -> Any:
         self._arrive("Compare", request)
+        if isinstance(request, reward.CompareRequest):
+            return reward.CompareResponse(probability_a=0.25, spread=0.1, model_probabilities=[0.25])
         return ranking.CompareResponse(probability_a=0.75, position_bias=0.1)
 
     async def BatchCompare(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        service: Any = reward if isinstance(request, reward.BatchCompareRequest) else ranking
         async for response in self._stream(
             "BatchCompare",
             request,
-            ranking.BatchCompareResponse,
-            ranking.CompareOutcome,
-            lambda item: ranking.CompareResponse(probability_a=0.75),
+            service.BatchCompareResponse,
+            service.CompareOutcome,
+            lambda item: service.CompareResponse(probability_a=0.75),
         ):
             yield response
 
@@ -232,6 +251,10 @@ class FakeServices(
         ):
             yield response
 
+    async def EvaluateRewardModel(self, request: Any, context: Any) -> reward.EvaluateRewardModelResponse:
+        self._arrive("EvaluateRewardModel", request)
+        return reward.EvaluateRewardModelResponse(report=REWARD_REPORT)
+
     async def BestOfN(self, request: Any, context: Any) -> reward.BestOfNResponse:
         self._arrive("BestOfN", request)
         samples = _samples(request.context, request.sampling.n)
@@ -250,7 +273,10 @@ class FakeServices(
 
     async def GetRewardModel(self, request: Any, context: Any) -> reward.RewardModel:
         self._arrive("GetRewardModel", request)
-        return reward.RewardModel(name=request.name)
+        report = REWARD_REPORT if request.name == "measured" else None
+        return reward.RewardModel(
+            name=request.name, loss=common_pb2.REWARD_LOSS_YES_NO, temperature=1.5, held_out=report
+        )
 
     async def ListRewardModels(self, request: Any, context: Any) -> reward.ListRewardModelsResponse:
         self._arrive("ListRewardModels", request)
