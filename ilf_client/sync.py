@@ -97,6 +97,7 @@ class Evaluation(SyncNoun[AsyncEvaluation]):
     """Measure policies on datasets."""
 
     best_of_n = Blocking(AsyncEvaluation.best_of_n)
+    evaluate = Blocking(AsyncEvaluation.evaluate)
 
 
 class Client(SyncNoun[AsyncClient]):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ilf_client.aio.client import AsyncClient
     from ilf_client.evaluation.metrics import Metric
-    from ilf_client.models.evaluation import BestOfNResult, BestOfNSpec
+    from ilf_client.models.evaluation import BestOfNResult, BestOfNSpec, EvaluationResult, EvaluationSpec
 
 
 class AsyncEvaluation:
@@ -42,3 +42,28 @@ class AsyncEvaluation:
         from ilf_client.evaluation.best_of_n import best_of_n
 
         return await best_of_n(self._client, spec, folder, metrics=metrics, progress=progress)
+
+    async def evaluate(
+        self,
+        spec: EvaluationSpec,
+        folder: Path,
+        *,
+        metrics: Mapping[str, Metric] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> EvaluationResult:
+        """Measures policies, columns, pools and files on the rows of a dataset; see `evaluation.evaluate`.
+
+        Args:
+            spec: What to measure.
+            folder: Where answers and results lie.
+            metrics: Further metrics by name: functions of context and output.
+            progress: Is told the rows that are done.
+
+        Raises:
+            InvalidArgumentError: The spec cannot work.
+            NotFoundError: There is no such dataset, policy, pool, file or reward model.
+            FailedPreconditionError: reason POLICY_CHANGED or WORK_FOLDER_BUSY.
+        """
+        from ilf_client.evaluation.evaluate import evaluate
+
+        return await evaluate(self._client, spec, folder, metrics=metrics, progress=progress)

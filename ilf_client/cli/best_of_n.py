@@ -34,11 +34,12 @@ def best_of_n(session: Session, config: Path, overrides: Sequence[str], folder: 
     """
     from ilf_client.cli.progress import row_count
     from ilf_client.config import apply_overrides, build, read_yaml
-    from ilf_client.evaluation.configs import at_home
+    from ilf_client.evaluation.configs import best_of_n_at_home
     from ilf_client.models.evaluation import BestOfNSpec
     from ilf_client.report.evaluation_plots import write_curve
 
-    spec = at_home(build(BestOfNSpec, apply_overrides(read_yaml(config), overrides), folder=config.parent), config)
+    spec = build(BestOfNSpec, apply_overrides(read_yaml(config), overrides), folder=config.parent)
+    spec = best_of_n_at_home(spec, config.parent)
     folder = folder or config.with_suffix(".work")
     with session.client() as client, row_count("rows sampled and scored") as progress:
         result = client.evaluation.best_of_n(spec, folder, progress=progress)

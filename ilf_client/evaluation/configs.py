@@ -1,21 +1,24 @@
-"""What the files of a config are called where the command is typed."""
+"""What the files that a config names are called where the command is typed: beside the config first, then here."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-from ilf_client.models.evaluation import BestOfNSpec
-
-SpecT = TypeVar("SpecT", bound=BestOfNSpec)
+from ilf_client.models.evaluation import BestOfNSpec, EvaluationSpec
 
 
-def at_home(spec: SpecT, config: Path) -> SpecT:
-    """The spec with its dataset's path as seen from here; files are looked up beside the config first."""
-    return replace(spec, dataset=found(spec.dataset, config.parent))
+def best_of_n_at_home(spec: BestOfNSpec, folder: Path) -> BestOfNSpec:
+    """The spec with its paths as seen from here; `folder` is the config's."""
+    return replace(spec, dataset=found(spec.dataset, folder))
+
+
+def evaluation_at_home(spec: EvaluationSpec, folder: Path) -> EvaluationSpec:
+    """The spec with its paths as seen from here; `folder` is the config's."""
+    arms = [replace(arm, file=found(arm.file, folder), pool=found(arm.pool, folder)) for arm in spec.arms]
+    return replace(spec, dataset=found(spec.dataset, folder), arms=arms)
 
 
 def found(path: str, folder: Path) -> str:
-    """The path of a file below `folder`, or else as it is."""
-    return str(folder / path) if "://" not in path and (folder / path).exists() else path
+    """The path of what lies below `folder`, or else as it is."""
+    return str(folder / path) if path and "://" not in path and (folder / path).exists() else path

@@ -27,6 +27,19 @@ class Version:
     def __str__(self) -> str:
         return f"{self.name}@{self.digest}"
 
+    def require(self, answered: str) -> None:
+        """Checks that an answer came from this version.
+
+        Raises:
+            FailedPreconditionError: reason POLICY_CHANGED.
+        """
+        if answered != str(self):
+            raise FailedPreconditionError(
+                f"{self.name} was {self.digest[:12]} when this began, and now {answered} answers. Load the old version "
+                "again, or begin anew in another work folder.",
+                reason="POLICY_CHANGED",
+            )
+
 
 @dataclass(frozen=True)
 class Prompting:
@@ -72,12 +85,7 @@ async def sample(client: AsyncClient, version: Version, how: Prompting, stage: S
     items = [GenerateItem(row.id, row.context, seed_of(how.seed, row.id)) for row in part.rows]
 
     def record(result: GenerateResult) -> Record:
-        if result.model_version != str(version):
-            raise FailedPreconditionError(
-                f"{version.name} was {version.digest[:12]} when this began, and now {result.model_version} answers. "
-                "Load the old version again, or begin anew in another work folder.",
-                reason="POLICY_CHANGED",
-            )
+        version.require(result.model_version)
         return {
             "samples": [
                 {"text": one.text, "finish_reason": one.finish_reason.value, "token_count": one.token_count}

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 from ilf_client.evaluation.files import new_file
-from ilf_client.models.evaluation import BestOfNResult
-from ilf_client.report.plots import INK, figure_of, svg_of
+from ilf_client.models.evaluation import BestOfNResult, EvaluationResult
+from ilf_client.report.plots import ACCENT, INK, figure_of, plain, svg_of
 from ilf_common.statistics.estimates import Estimate
 
 
@@ -31,6 +31,34 @@ def write_curve(result: BestOfNResult, path: Path) -> None:
     axes.legend(fontsize=8, frameon=False)
     with new_file(path) as stream:
         stream.write(svg_of(figure, "curve"))
+
+
+def write_differences(result: EvaluationResult, path: Path) -> bool:
+    """Every comparison of two arms with two standard errors, in standard errors of its own from no difference.
+
+    Returns:
+        Whether there was one to draw; self-judged ones are not drawn.
+    """
+    shown = [
+        (figure, (figure.estimate.value - figure.null) / figure.estimate.standard_error)
+        for figure in result.figures
+        if figure.null is not None and not figure.self_judged and 0 < figure.estimate.standard_error < math.inf
+    ]
+    if not shown:
+        return False
+    figure, axes = figure_of(6.4, 0.9 + 0.26 * len(shown))
+    rows = range(len(shown))
+    axes.errorbar([z for _, z in shown], rows, xerr=2, fmt="o", color=ACCENT, markersize=4, capsize=3, linewidth=1.2)
+    axes.axvline(0, color=INK, linestyle=":", linewidth=1)
+    labels = [
+        f"{one.measure}: {one.arm} - {one.rival}{f' ({one.evaluator})' if one.evaluator else ''}" for one, _ in shown
+    ]
+    axes.set_yticks(rows, [plain(label) for label in labels])
+    axes.invert_yaxis()
+    axes.set_xlabel("standard errors from no difference (bar: two of them to each side)")
+    with new_file(path) as stream:
+        stream.write(svg_of(figure, "differences"))
+    return True
 
 
 def _drawn_error(estimate: Estimate) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ilf_client.models.evaluation import BestOfNResult
+from ilf_client.models.evaluation import BestOfNResult, EvaluationResult, Figure
 from ilf_common.statistics.estimates import Estimate
 
 Table = tuple[list[str], list[list[object]]]
@@ -27,6 +27,35 @@ def curve_rows(result: BestOfNResult) -> Table:
         ]
         for k in shown
     ]
+
+
+def figure_rows(result: EvaluationResult) -> Table:
+    """All figures but those that are self-judged: they are no evidence, and no table shows them."""
+    headers = ["measure", "arm", "against", "by", "value", "n", "detectable", ""]
+    return headers, [
+        [
+            figure.measure,
+            figure.arm,
+            figure.rival,
+            figure.evaluator,
+            with_error(figure.estimate),
+            figure.estimate.n,
+            f"{figure.smallest_detectable_effect:.2g}" if math.isfinite(figure.smallest_detectable_effect) else "?",
+            verdict(figure),
+        ]
+        for figure in result.figures
+        if not figure.self_judged
+    ]
+
+
+def verdict(figure: Figure) -> str:
+    """What a figure's distance from no difference is worth."""
+    if figure.null is None:
+        return ""
+    distance = abs(figure.estimate.value - figure.null)
+    if distance > 1.96 * figure.estimate.standard_error:
+        return "differs"
+    return "not told apart"
 
 
 def with_error(estimate: Estimate) -> str:

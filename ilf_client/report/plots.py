@@ -21,7 +21,7 @@ def plot_metric(name: str, points: Sequence[tuple[int, Metric]]) -> str:
     values = [metric.value for _, metric in points]
     errors = [metric.standard_error for _, metric in points]
     axes.errorbar(indices, values, yerr=errors, color=ACCENT, marker="o", markersize=4, capsize=3, linewidth=1.2)
-    axes.set_title(_plain(name), fontsize=9, loc="left")
+    axes.set_title(plain(name), fontsize=9, loc="left")
     axes.set_xlabel("iteration")
     axes.set_xticks(indices)
     axes.margins(x=0.15, y=0.2)
@@ -46,7 +46,7 @@ def plot_stages(iterations: Sequence[Iteration]) -> str:
         axes.barh(row, width, left=left, color=ACCENT, height=0.6)
         seconds = (end - start).total_seconds()
         axes.text(left + width, row, f" {seconds:,.1f} s", va="center", fontsize=7, color=INK)
-    axes.set_yticks(range(len(bars)), [_plain(name) for name, _, _ in bars])
+    axes.set_yticks(range(len(bars)), [plain(name) for name, _, _ in bars])
     axes.invert_yaxis()
     axes.set_xlabel("minutes")
     axes.margins(x=0.12)
@@ -61,7 +61,7 @@ def plot_agreement(index: int, agreement: Agreement) -> str:
     rows = range(len(agreement.judges))
     axes.barh(rows, [judge.same_choice for judge in agreement.judges], color=_PALE, height=0.6)
     axes.axvline(agreement.chance, color=INK, linestyle=":", linewidth=1)
-    axes.set_yticks(rows, [_plain(judge.judge) for judge in agreement.judges])
+    axes.set_yticks(rows, [plain(judge.judge) for judge in agreement.judges])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("same choice as the ensemble (dotted: chance)")
@@ -100,6 +100,6 @@ def _with_own_ids(element: str, salt: str) -> str:
     return re.sub(r'(url\(#|xlink:href="#)', rf"\1{prefix}-", element)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib does not read as mathematics, in a length that fits."""
-    return text.replace("$", r"\$")[:40]
+    return text.replace("$", r"\$")[:60]

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ilf_common.errors import InvalidArgumentError
-from ilf_common.statistics.vectors import Values, Vector, cluster_numbers, vector
+from ilf_common.statistics.vectors import Values, Vector, cluster_numbers, probabilities, vector
 
 _NORMAL = NormalDist()
 # Two-sided test at 5 % that finds the effect 4 times out of 5 (Cohen, "Statistical Power Analysis", 1988).
@@ -66,6 +66,20 @@ def mean(values: Values, clusters: Sequence[Hashable] | None = None) -> Estimate
     numbers = vector("values", values)
     value = float(numbers.mean())
     return Estimate(value, *clustered_error((numbers - value) / numbers.size, clusters))
+
+
+def share(values: Values, clusters: Sequence[Hashable] | None = None) -> Estimate:
+    """As `mean`, for values from 0 to 1 such as wins.
+
+    Where all clusters are alike the usual error is 0, which would claim certainty after three wins of three; then it is
+    the farther reach of Wilson's 95 % interval, as a standard error.
+    """
+    found = mean(probabilities("values", values), clusters)
+    if found.standard_error > 0:
+        return found
+    interval = wilson_interval(found.value * found.n, found.n)
+    reach = max(found.value - interval.low, interval.high - found.value)
+    return Estimate(found.value, reach / _NORMAL.inv_cdf(0.975), found.n)
 
 
 def clustered_error(influences: Vector, clusters: Sequence[Hashable] | None) -> tuple[float, int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ilf_common.errors import InvalidArgumentError
 from ilf_common.statistics.calibration import sigmoid
-from ilf_common.statistics.estimates import Estimate, clustered_error, mean
+from ilf_common.statistics.estimates import Estimate, clustered_error, mean, share
 from ilf_common.statistics.vectors import Values, Vector, probabilities, vector
 
 _RIDGE = 0.01
@@ -94,15 +94,15 @@ def length_controlled_win_rate(
     own = vector("lengths", lengths, length=won.size)
     difference = own - vector("rival_lengths", rival_lengths, length=won.size)
     scale = math.sqrt(float(np.mean(difference**2)))
-    plain = mean(won, clusters)
+    plain = share(won, clusters)
     if scale == 0 or plain.value in (0.0, 1.0):  # nothing to control for, or nothing left to explain
         return plain
     design = np.column_stack([np.ones(won.size), np.tanh(difference / scale)])
     coefficients, bread = _fit_logistic(design, won)
-    share = float(sigmoid([coefficients[0]])[0])
+    rate = float(sigmoid([coefficients[0]])[0])
     scores = design * (won - sigmoid(design @ coefficients))[:, None]
-    error, count = clustered_error(share * (1 - share) * (scores @ bread[0]), clusters)
-    return Estimate(share, error, count)
+    error, count = clustered_error(rate * (1 - rate) * (scores @ bread[0]), clusters)
+    return Estimate(rate, error, count)
 
 
 def _fit_logistic(design: Vector, won: Vector) -> tuple[Vector, Vector]:

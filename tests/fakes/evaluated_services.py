@@ -22,11 +22,12 @@ class EvaluatedServices(FakeServices):
     """Policies, rankers and judges by rule.
 
     Attributes:
-        policies: Digests by policy; a policy writes `1 + its number` times as many words as the first one.
+        policies: Digests by policy; each writes a word more than the one before, in the mean.
         generated: How often each item was generated, by policy and item id.
         too_long: Item ids whose prompt is refused.
         replaced_by: A digest that every policy has after it was looked at.
         nan_for: Item ids whose second candidate gets a NaN score.
+        judge_models: Models of the server's judges.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class EvaluatedServices(FakeServices):
         self.too_long: set[str] = set()
         self.replaced_by = ""
         self.nan_for: set[str] = set()
+        self.judge_models = ["judge"]
 
     async def GetPolicy(self, request: Any, context: Any) -> refinement.Policy:
         self._arrive("GetPolicy", request)
@@ -88,6 +90,27 @@ class EvaluatedServices(FakeServices):
         ):
             yield response
 
+    async def BatchScoreText(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """A word costs the first policy 2 nats and each further one 1 more, the end 0.5."""
+        scale = 1 + list(self.policies).index(request.model)
+
+        def answer(item: Any) -> refinement.ScoreTextResponse:
+            words = len(item.text.split())
+            return refinement.ScoreTextResponse(
+                logprob=-(1.0 + scale) * words - (0.0 if item.unfinished else 0.5),
+                token_count=words + (not item.unfinished),
+                model_version=f"{request.model}@{self.policies[request.model]}",
+            )
+
+        async for response in self._stream(
+            "BatchScoreText", request, refinement.BatchScoreTextResponse, refinement.ScoreTextOutcome, answer
+        ):
+            yield response
+
+    async def ListRankers(self, request: Any, context: Any) -> ranking.ListRankersResponse:
+        judges = [ranking.JudgeSpec(name=f"judge_{k}", model=model) for k, model in enumerate(self.judge_models)]
+        return ranking.ListRankersResponse(rankers=[ranking.Ranker(name="instruct_rm", judges=judges)])
+
     async def GetRewardModel(self, request: Any, context: Any) -> reward.RewardModel:
         self._arrive("GetRewardModel", request)
         loss = common_pb2.REWARD_LOSS_A_B if "compares" in request.name else common_pb2.REWARD_LOSS_BRADLEY_TERRY
@@ -112,5 +135,5 @@ class EvaluatedServices(FakeServices):
 
 
 def _words(scale: int, seed: int, index: int) -> str:
-    count = scale * random.Random(f"{seed}/{index}").randint(1, 9)
+    count = scale + random.Random(f"{scale}/{seed}/{index}").randint(0, 5)
     return " ".join(["word"] * count)

@@ -13,6 +13,7 @@ from ilf_common.statistics.estimates import (
     Estimate,
     mean,
     paired_difference,
+    share,
     smallest_detectable_effect,
     wilson_interval,
 )
@@ -53,6 +54,15 @@ def test_the_clustered_error_is_that_of_the_cluster_bootstrap() -> None:
 def test_one_cluster_says_nothing_of_its_error() -> None:
     assert mean([1.0, 2.0], ["a", "a"]) == Estimate(1.5, math.inf, 1)
     assert mean([1.0]).standard_error == math.inf
+
+
+def test_a_share_of_all_alike_is_not_certain() -> None:
+    three = share([1, 1, 1])
+    assert 1 - three.value == 0
+    assert 1 - 1.96 * three.standard_error == pytest.approx(wilson_interval(3, 3).low, abs=1e-4)
+    assert share([1] * 1000).standard_error < 0.002
+    assert share([0, 1, 1]) == mean([0, 1, 1])
+    assert share([1, 1], ["a", "a"]).standard_error == math.inf
 
 
 def test_a_paired_difference_sees_what_independent_ones_cannot() -> None:
