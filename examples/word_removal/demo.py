@@ -128,9 +128,10 @@ def stack_config(state_dir: Path) -> StackConfig:
 
 
 @contextmanager
-def plugin(function: str, *options: str) -> Iterator[str]:
-    """One of the task's functions as a gRPC plugin in a process of its own; answers its address."""
-    command_line = [sys.executable, "-m", "ilf_client.cli.main", "plugin", "serve", function, "--port", "0", *options]
+def plugin(function: str, *options: str, port: int = 0) -> Iterator[str]:
+    """One of the task's functions as a gRPC plugin in a process of its own, on a free port; answers its address."""
+    command_line = [sys.executable, "-m", "ilf_client.cli.main", "plugin", "serve", function, "--port", str(port)]
+    command_line += options
     child = subprocess.Popen(
         command_line, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     )

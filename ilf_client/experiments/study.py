@@ -1,0 +1,78 @@
+"""What an experiment declares: its question, what is measured, its arms, and the paper's figures beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ilf_client.experiments.lab import Step
+
+if TYPE_CHECKING:
+    from ilf_client.experiments.tables import Measured
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Something that is measured on each item.
+
+    Attributes:
+        name: In records and tables.
+        share: It is a share between 0 and 1, shown in percent.
+        lower_is_better: For words such as "better".
+    """
+
+    name: str
+    share: bool = True
+    lower_is_better: bool = False
+
+
+SCORE = Metric("score on held-out contexts")
+WIN_RANDOM = Metric("win against a random refinement")
+WIN_INITIAL = Metric("win against the initial output")
+WIN_REFERENCE = Metric("win against the reference")
+INCORPORATED = Metric("feedback incorporated")
+NLL = Metric("NLL of held-out targets, nats a token", share=False, lower_is_better=True)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One cell of the declared set: a row of the table, a seed, and the step that measures it."""
+
+    row: str
+    seed: int
+    step: Step
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure of the paper, in percent or nats, with its standard error and what it is."""
+
+    value: float
+    standard_error: float
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment, declared.
+
+    Attributes:
+        name: On the command line.
+        question: What it asks, in a sentence.
+        arms: All arms of all seeds.
+        metrics: A table each.
+        against: The row that each row is compared with, by row; one that is left out is compared with none.
+        paper: The paper's figures by metric name and row.
+        paper_metric: What the paper's figures measure, where it is something else than the metric.
+        notes: Lines below the tables, from what was measured.
+    """
+
+    name: str
+    question: str
+    arms: Sequence[Arm]
+    metrics: Sequence[Metric]
+    against: Mapping[str, str] = field(default_factory=dict)
+    paper: Mapping[str, Mapping[str, PaperFigure]] = field(default_factory=dict)
+    paper_metric: str = ""
+    notes: Callable[[Measured], Sequence[str]] | None = None

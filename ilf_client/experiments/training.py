@@ -1,0 +1,209 @@
+"""What is trained: policies on texts of refined contexts, policies by whole runs, reward models."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ilf_client.experiments.lab import Lab, Record, Step
+from ilf_client.experiments.refining import Refined, RefinedRow, from_columns, push_lines, push_rows
+from ilf_client.experiments.runs import finished_job, finished_run
+from ilf_client.models.jobs import FinetuneKind, FinetuneSpec, RewardLoss, RewardOptions
+from ilf_client.models.specs import DatasetSpec, FeedbackSource, RunSpec
+from ilf_common.errors import NotFoundError
+
+
+class Target(Enum):
+    """What a policy learns to say to a context; the value is its name in tables."""
+
+    REFINEMENT = "refinements chosen by the judges (ILF)"
+    RANDOM = "refinements chosen at random"
+    REFERENCE = "references"
+    INITIAL_OUTPUT = "initial outputs"
+    FEEDBACK_AND_REFINEMENT = "feedback, then refinement"
+
+    def text(self, refined: RefinedRow) -> str:
+        """The text of this target for a context; the last target is two lines (Scheurer et al. 2023, appendix)."""
+        return {
+            Target.REFINEMENT: refined.best,
+            Target.RANDOM: random.Random(refined.row.id).choice(refined.candidates),
+            Target.REFERENCE: refined.row.reference,
+            Target.INITIAL_OUTPUT: refined.row.initial_output,
+            Target.FEEDBACK_AND_REFINEMENT: f"{' '.join(refined.row.feedback.split())}\n{refined.best}",
+        }[self]
+
+
+@dataclass(frozen=True)
+class Tuned(Step):
+    """The base policy finetuned on one text of each context, by a finetune job.
+
+    Attributes:
+        source: Where contexts and refinements come from.
+        target: Which text is learnt.
+        rows: How many contexts, the first ones of the source.
+        seed: Of the training.
+    """
+
+    source: Refined
+    target: Target
+    rows: int
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"finetune on {self.rows} {self.target.value}, seed {self.seed}"
+
+    async def make(self, lab: Lab) -> Record:
+        """Runs the job; answers the checkpoint's URI."""
+        refined = self.source.read(lab)[: self.rows]
+        lines = [
+            {"item_id": one.row.id, "context": one.row.context, "completion": self.target.text(one)} for one in refined
+        ]
+        spec = lab.task.spec()
+        job = await finished_job(
+            lab,
+            self,
+            FinetuneSpec(
+                kind=FinetuneKind.SFT,
+                base_model=spec.base_model or spec.policy,
+                dataset_uri=await push_lines(lab, self, "training", lines),
+                output_uri=f"experiments/{lab.name(self)}",
+                hyperparameters=replace(spec.finetune.hyperparameters, seed=self.seed),
+                template=spec.generate.template,
+            ),
+        )
+        return {"uri": job.spec.output_uri, "rows": len(refined)}
+
+
+@dataclass(frozen=True)
+class Looped(Step):
+    """A policy after a whole run of the loop.
+
+    Attributes:
+        rounds: Iterations; with one, initial outputs and feedback are the dataset's own.
+        contexts: New contexts of each.
+        seed: Of contexts, samples and training.
+        changes: What is changed in the task's run, as `a.b=value`.
+    """
+
+    rounds: int
+    contexts: int
+    seed: int
+    changes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        changed = f", {' '.join(self.changes)}" if self.changes else ""
+        return f"run {self.rounds} x {self.contexts} contexts{changed}, seed {self.seed}"
+
+    async def make(self, lab: Lab) -> Record:
+        """Runs it; answers the last checkpoint's URI."""
+        rows = lab.task.rows("train", self.rounds * self.contexts, self.seed)
+        spec = lab.task.spec(self.changes)
+        spec = from_columns(spec) if self.rounds == 1 else _with_program(spec, lab.feedback_address)
+        spec = replace(
+            spec,
+            dataset=DatasetSpec(train_uri=await push_rows(lab, self, rows)),
+            iterations=self.rounds,
+            contexts_per_iteration=self.contexts,
+            seed=self.seed,
+            evaluate=replace(spec.evaluate, disabled=True),
+        )
+        run = await finished_run(lab, self, spec)
+        for iteration in run.iterations[1:]:
+            await _unload(lab, iteration.policy)
+        return {"uri": run.iterations[-1].checkpoint_uri, "run": run.name}
+
+
+@dataclass(frozen=True)
+class RewardTrained(Step):
+    """A reward model trained on comparisons of the task.
+
+    Attributes:
+        comparisons: How many.
+        seed: Of comparisons and training.
+        loss: How it is trained.
+    """
+
+    comparisons: int
+    seed: int
+    loss: RewardLoss = RewardLoss.BRADLEY_TERRY
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"train a reward model on {self.comparisons} comparisons, seed {self.seed}"
+
+    async def make(self, lab: Lab) -> Record:
+        """Runs the job; answers the reward model's URI."""
+        rows = lab.task.rows("dev", self.comparisons, self.seed)
+        lines = [
+            {"prompt": row.context, "chosen": row.chosen, "rejected": row.rejected}
+            for row in rows
+            if row.chosen != row.rejected
+        ]
+        spec = lab.task.spec()
+        job = await finished_job(
+            lab,
+            self,
+            FinetuneSpec(
+                kind=FinetuneKind.REWARD_MODEL,
+                base_model=spec.base_model or spec.policy,
+                dataset_uri=await push_lines(lab, self, "comparisons", lines),
+                output_uri=f"experiments/{lab.name(self)}",
+                hyperparameters=replace(lab.task.reward_hyperparameters, seed=self.seed),
+                reward=RewardOptions(loss=self.loss),
+            ),
+        )
+        return {"uri": job.spec.output_uri, "comparisons": len(lines)}
+
+
+Policy = Tuned | Looped | None
+"""A trained policy, or None for the task's own before any training."""
+
+
+@asynccontextmanager
+async def serving(lab: Lab, policy: Policy) -> AsyncIterator[str]:
+    """The name under which a policy is served while the block runs."""
+    if policy is None:
+        yield lab.task.spec().policy
+        return
+    name = lab.name(policy)
+    record = await lab.get(policy)
+    await lab.client.policies.load(name, record["uri"], replace=True)
+    try:
+        yield name
+    finally:
+        await _unload(lab, name)
+
+
+@asynccontextmanager
+async def rewarding(lab: Lab, reward: RewardTrained) -> AsyncIterator[str]:
+    """The name under which a reward model is served while the block runs."""
+    name = lab.name(reward)
+    record = await lab.get(reward)
+    try:
+        await lab.client.reward.get(name)
+    except NotFoundError:
+        await lab.client.reward.load(name, record["uri"])
+    try:
+        yield name
+    finally:
+        await lab.client.reward.unload(name)
+
+
+def _with_program(spec: RunSpec, address: str) -> RunSpec:
+    """The run with the place where the task's feedback program is served now, if it has one."""
+    if spec.feedback.source is not FeedbackSource.PLUGIN:
+        return spec
+    return replace(spec, feedback=replace(spec.feedback, plugin_address=address))
+
+
+async def _unload(lab: Lab, name: str) -> None:
+    with suppress(NotFoundError):
+        await lab.client.policies.unload(name)
