@@ -134,9 +134,16 @@ class RefineStage:
 
 @dataclass(frozen=True)
 class RankStage:
-    """How candidates are scored."""
+    """How candidates are scored: by a ranker of the ranking service, or by `reward_model`.
+
+    Attributes:
+        ranker: Its name, or a spec with judges.
+        reward_models: reward_model: one model of the reward service or several; then the mean of their normalized
+            rewards decides, and with an A_B model among them the mean probability to beat each of the others.
+    """
 
     ranker: RankerSpec = field(default_factory=RankerSpec)
+    reward_models: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ _DEFAULT_METRICS_PORTS = {service: 9101 + index for index, service in enumerate(
 _WITH_STORE = ("refinement", "reward", "finetune", "orchestrator")
 _WITH_MODELS = ("refinement", "ranking", "finetune")
 # Which services a service calls; each is a group of its settings with an `address`.
-_CALLS = {"reward": ("refinement", "finetune"), "orchestrator": ("refinement", "ranking", "finetune")}
+_CALLS = {"reward": ("refinement", "finetune"), "orchestrator": ("refinement", "ranking", "reward", "finetune")}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+REWARD_MODEL = "reward_model"
+"""The ranker that asks the reward service."""
 STAGES = ("generate", "feedback", "refine", "rank", "select", "finetune", "evaluate")
 """The stages of an iteration, in order."""
 
@@ -179,9 +181,15 @@ class RankerSpec:
 
 @dataclass(frozen=True)
 class RankStage:
-    """The ranker of a run."""
+    """The ranker of a run; `reward_models` are those of the ranker `reward_model`."""
 
     ranker: RankerSpec = RankerSpec()
+    reward_models: tuple[str, ...] = ()
+
+    @property
+    def service(self) -> str:
+        """Who ranks."""
+        return "reward" if self.ranker.name == REWARD_MODEL else "ranking"
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,18 @@ class Ranking(Protocol):
         ...
 
 
+class Reward(Protocol):
+    """The reward service."""
+
+    async def models_digest(self, models: Sequence[str]) -> str:
+        """Digest of the checkpoints that the models serve."""
+        ...
+
+    def rank(self, models: Sequence[str], items: Sequence[Item]) -> AsyncIterator[list[Outcome[tuple[Score, ...]]]]:
+        """Scores each item's candidates."""
+        ...
+
+
 class Finetune(Protocol):
     """The finetune service."""
 

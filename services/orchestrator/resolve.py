@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ilf_common.errors import FailedPreconditionError, FieldViolation, InvalidArgumentError
 from services.orchestrator.models import (
+    REWARD_MODEL,
     FeedbackSource,
     NothingToChange,
     OutputSource,
@@ -20,7 +21,8 @@ from services.orchestrator.models import (
 )
 
 RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-RANKERS = ("instruct_rm", "embedding", "length", "random")
+RANKERS = ("instruct_rm", "embedding", "length", "random", REWARD_MODEL)
+MAX_REWARD_MODELS = 16
 MAX_SHARD_ROWS = 4096
 _ADDRESS = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
 _DEFAULT_LEASE = Seconds(15 * 60)
@@ -146,6 +148,20 @@ def _check_run(spec: RunSpec, found: _Violations) -> None:
     found.check(ranker in RANKERS, "rank.ranker.name", f"must be one of {', '.join(RANKERS)}, is {ranker!r}")
     names = [judge.name for judge in spec.rank.ranker.judges]
     found.check(len(set(names)) == len(names), "rank.ranker.judges", "names must be unique")
+    _check_reward_models(spec, found)
+
+
+def _check_reward_models(spec: RunSpec, found: _Violations) -> None:
+    models, field = spec.rank.reward_models, "rank.reward_models"
+    if spec.rank.ranker.name != REWARD_MODEL:
+        found.check(not models, field, f"are only for the ranker {REWARD_MODEL}, not for {spec.rank.ranker.name!r}")
+        return
+    found.check(
+        1 <= len(models) <= MAX_REWARD_MODELS and all(models),
+        field,
+        f"must name 1 to {MAX_REWARD_MODELS} models of the reward service, names {len(models)}",
+    )
+    found.check(len(set(models)) == len(models), field, "names must be unique")
 
 
 def _check_feedback(spec: RunSpec, found: _Violations) -> None:

@@ -14,7 +14,7 @@ from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
 from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import add_OrchestratorServiceServicer_to_server
 
 from ilf_common.artifacts import ArtifactStore
-from ilf_common.rpc.client import open_channel
+from ilf_common.rpc.client import ChannelSettings, open_channel
 from ilf_common.rpc.server import serve
 from ilf_common.telemetry import REGISTRY
 from services.orchestrator.adapters.clock import SystemClock
@@ -29,6 +29,7 @@ from services.orchestrator.adapters.pool_client import PoolClient
 from services.orchestrator.adapters.pool_metrics import PoolMetrics
 from services.orchestrator.adapters.ranking_client import RankingClient
 from services.orchestrator.adapters.refinement_client import RefinementClient
+from services.orchestrator.adapters.reward_client import RewardClient
 from services.orchestrator.adapters.run_metrics import RunMetrics
 from services.orchestrator.adapters.scaler_server import ScalerServer
 from services.orchestrator.adapters.shard_files import ShardFiles
@@ -63,8 +64,8 @@ class Orchestrator:
         self._engine: sa.Engine = open_database(url)
         self._database_seconds = settings.database_seconds
         self._fence = Fence(settings.state_dir, self._engine)
-        self._channels = [open_channel(peer) for peer in (settings.refinement, settings.ranking, settings.finetune)]
-        refinement, ranking, finetune = self._channels
+        self._channels = [open_channel(peer) for peer in _peers(settings)]
+        refinement, ranking, reward, finetune = self._channels
         self._plugin = PluginClient(settings.plugin)
         clock = SystemClock()
         store = ArtifactStore(settings.store.root)
@@ -77,7 +78,13 @@ class Orchestrator:
                 tasks,
                 shards,
                 DatasetSource(store),
-                Peers(RefinementClient(refinement), RankingClient(ranking), FinetuneClient(finetune), self._plugin),
+                Peers(
+                    RefinementClient(refinement),
+                    RankingClient(ranking),
+                    RewardClient(reward),
+                    FinetuneClient(finetune),
+                    self._plugin,
+                ),
                 clock,
             ),
             Limits(**settings.limits.model_dump()),
@@ -150,6 +157,10 @@ class Orchestrator:
     def _ping(self) -> None:
         with self._engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
+
+
+def _peers(settings: OrchestratorSettings) -> Sequence[ChannelSettings]:
+    return settings.refinement, settings.ranking, settings.reward, settings.finetune
 
 
 def _rules(name: str, pool: PoolSettings) -> PoolRules:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from ilf_common.errors import FailedPreconditionError
 from services.orchestrator.codec import digest_of
 from services.orchestrator.journal import Journal, Signal
-from services.orchestrator.models import RankerSpec, RunSpec, Template
+from services.orchestrator.models import REWARD_MODEL, RunSpec, Template
 from services.orchestrator.pools.ports import GpuOrder
 from services.orchestrator.ports import (
     Clock,
@@ -22,6 +22,7 @@ from services.orchestrator.ports import (
     Plugin,
     Ranking,
     Refinement,
+    Reward,
     ShardStore,
     TaskStore,
 )
@@ -41,6 +42,7 @@ class Peers:
 
     refinement: Refinement
     ranking: Ranking
+    reward: Reward
     finetune: Finetune
     plugin: Plugin
 
@@ -137,10 +139,16 @@ class RunWork:
         served = await self.patiently("refinement", lambda: self.peers.refinement.model(model))
         return self._check_pin(what, model, served.digest)
 
-    async def pinned_ranker(self, ranker: RankerSpec) -> str:
-        """Digest of what the ranking service says about the ranker; errors as `pinned_digest`."""
-        digest = await self.patiently("ranking", lambda: self.peers.ranking.ranker_digest(ranker))
-        return self._check_pin("ranker", ranker.name, digest)
+    async def ranker_digest(self) -> str:
+        """Digest of what its service says about the run's ranker."""
+        stage = self.spec.rank
+        if stage.ranker.name == REWARD_MODEL:
+            return await self.patiently(stage.service, lambda: self.peers.reward.models_digest(stage.reward_models))
+        return await self.patiently(stage.service, lambda: self.peers.ranking.ranker_digest(stage.ranker))
+
+    async def pinned_ranker(self) -> str:
+        """The ranker's digest; errors as in `pinned_digest`."""
+        return self._check_pin("ranker", self.spec.rank.ranker.name, await self.ranker_digest())
 
     def _check_pin(self, what: str, name: str, digest: str) -> str:
         pinned = self.run.plan.pins.get(what, digest)

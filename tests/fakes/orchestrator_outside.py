@@ -78,6 +78,22 @@ class InstantRanking:
         yield [Outcome(item.item_id, 0.5) for item in items]
 
 
+class InstantReward:
+    """Later candidates are better."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    async def models_digest(self, models: Sequence[str]) -> str:
+        return f"digest of {models}"
+
+    async def rank(self, models: Sequence[str], items: Sequence[Item]) -> AsyncIterator[list[Outcome[Any]]]:
+        self.calls.append([item.item_id for item in items])
+        yield [
+            Outcome(item.item_id, tuple(Score(float(place)) for place in range(len(item.candidates)))) for item in items
+        ]
+
+
 class InstantFinetune:
     """Jobs that have succeeded when they are looked at."""
 
@@ -136,6 +152,7 @@ class Outside:
     work: RunWork
     refinement: InstantRefinement
     ranking: InstantRanking
+    reward: InstantReward
     finetune: InstantFinetune
 
 
@@ -143,10 +160,10 @@ def outside(folder: Path, run: Run, *, rank_rows: int = 4, tasks: Any = None) ->
     """A run's work over a store in a folder."""
     store = ArtifactStore(str(folder))
     clock = StillClock()
-    refinement, ranking, finetune = InstantRefinement(), InstantRanking(), InstantFinetune()
+    refinement, ranking, reward, finetune = InstantRefinement(), InstantRanking(), InstantReward(), InstantFinetune()
     work = RunWork(
         Journal(run, OneRun(), clock),  # type: ignore[arg-type]
-        Peers(refinement, ranking, finetune, InstantPlugin()),
+        Peers(refinement, ranking, reward, finetune, InstantPlugin()),
         ShardFiles(store),
         DatasetSource(store),
         tasks,
@@ -155,4 +172,4 @@ def outside(folder: Path, run: Run, *, rank_rows: int = 4, tasks: Any = None) ->
         Limits(shards_in_flight=2, rank_rows=rank_rows),
         PoolBoard([], clock.now()),
     )
-    return Outside(work, refinement, ranking, finetune)
+    return Outside(work, refinement, ranking, reward, finetune)

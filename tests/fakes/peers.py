@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from ilf.common.v1 import common_pb2 as common
 from ilf.finetune.v1 import finetune_service_pb2 as ft
 from ilf.finetune.v1 import finetune_service_pb2_grpc as ft_grpc
 from ilf.plugin.v1 import plugin_service_pb2 as plugin
@@ -25,6 +26,8 @@ from ilf.ranking.v1 import ranking_service_pb2 as ranking
 from ilf.ranking.v1 import ranking_service_pb2_grpc as ranking_grpc
 from ilf.refinement.v1 import refinement_service_pb2 as refinement
 from ilf.refinement.v1 import refinement_service_pb2_grpc as refinement_grpc
+from ilf.reward.v1 import reward_service_pb2 as reward
+from ilf.reward.v1 import reward_service_pb2_grpc as reward_grpc
 
 from ilf_common.artifacts import ArtifactStore
 from ilf_common.errors import InvalidArgumentError, NotFoundError, UnavailableError
@@ -55,6 +58,7 @@ class Peers:
         self.hold_jobs = False
         self.fail_jobs = False
         self.ranker_description = ""
+        self.reward_digest = ""
 
     async def enter(self, service: str, call: str, contexts: Sequence[str] = ()) -> None:
         """Counts a call; refuses it while its service is switched off."""
@@ -196,6 +200,44 @@ class RankingStandIn(ranking_grpc.RankingServiceServicer):
             yield message
 
 
+class RewardStandIn(reward_grpc.RewardServiceServicer):
+    """The model `compares` gives no rewards; the reward of a text is its hash."""
+
+    def __init__(self, peers: Peers) -> None:
+        self.peers = peers
+
+    async def GetRewardModel(self, request: Any, context: Any) -> Any:
+        await self.peers.enter("reward", "GetRewardModel")
+        loss = common.REWARD_LOSS_A_B if request.name == "compares" else common.REWARD_LOSS_BRADLEY_TERRY
+        return reward.RewardModel(name=request.name, digest=f"{request.name} {self.peers.reward_digest}", loss=loss)
+
+    async def BatchScore(self, request: Any, context: Any) -> Any:
+        await self.peers.enter("reward", "BatchScore", [item.context for item in request.items])
+        outcomes = []
+        for item in request.items:
+            outcome = reward.ScoreOutcome(item_id=item.item_id)
+            if poisoned(item.context, "rank"):
+                outcome.error.CopyFrom(poison_status())
+            else:
+                rewards = [(hash_of(item.output) % 1000) / 1000 + place for place in range(len(request.models))]
+                outcome.result.model_rewards.extend(rewards)
+                outcome.result.reward = sum(rewards) / len(rewards)
+            outcomes.append(outcome)
+        async for message in in_messages(outcomes, reward.BatchScoreResponse):
+            yield message
+
+    async def BatchCompare(self, request: Any, context: Any) -> Any:
+        await self.peers.enter("reward", "BatchCompare", [item.context for item in request.items])
+        outcomes = []
+        for item in request.items:
+            ahead = (hash_of(item.output_a) % 1000 - hash_of(item.output_b) % 1000) / 1000
+            outcome = reward.CompareOutcome(item_id=item.item_id)
+            outcome.result.model_probabilities.extend([0.5 + ahead / 2] * len(request.models))
+            outcomes.append(outcome)
+        async for message in in_messages(outcomes, reward.BatchCompareResponse):
+            yield message
+
+
 def hash_of(text: str) -> int:
     """A fast hash that is the same in every process."""
     value = 0
@@ -276,6 +318,7 @@ def register(peers: Peers) -> Callable[[grpc.aio.Server], Sequence[str]]:
     def add(server: grpc.aio.Server) -> Sequence[str]:
         refinement_grpc.add_RefinementServiceServicer_to_server(RefinementStandIn(peers), server)  # type: ignore[abstract]
         ranking_grpc.add_RankingServiceServicer_to_server(RankingStandIn(peers), server)  # type: ignore[abstract]
+        reward_grpc.add_RewardServiceServicer_to_server(RewardStandIn(peers), server)  # type: ignore[abstract]
         ft_grpc.add_FinetuneServiceServicer_to_server(FinetuneStandIn(peers), server)  # type: ignore[abstract]
         plugin_grpc.add_PluginServiceServicer_to_server(PluginStandIn(peers), server)
         return []

@@ -9,11 +9,11 @@ from datetime import datetime
 
 from services.orchestrator.models import FeedbackSource, OutputSource
 from services.orchestrator.pools.meter import Meter
-from services.orchestrator.pools.models import RANKING, REFINEMENT
+from services.orchestrator.pools.models import RANKING, REFINEMENT, REWARD
 from services.orchestrator.run import Run, StageState
 
 _FINETUNE, _LOAD = "finetune", "load"
-_POOL_WAITS = {"REFINEMENT_UNAVAILABLE": REFINEMENT, "RANKING_UNAVAILABLE": RANKING}
+_POOL_WAITS = {"REFINEMENT_UNAVAILABLE": REFINEMENT, "RANKING_UNAVAILABLE": RANKING, "REWARD_UNAVAILABLE": REWARD}
 """What a run may wait for that a pool cures; whoever waits for something else does not know for how long."""
 
 
@@ -92,7 +92,7 @@ def _steps(run: Run) -> Iterator[_Step]:
         yield _Step(number, ("generate",), (REFINEMENT,) if spec.generate.source is OutputSource.POLICY else ())
         yield _Step(number, ("feedback",), (REFINEMENT,) if spec.feedback.source is FeedbackSource.CRITIC else ())
         selects = () if spec.preview_rows else ("select",)
-        yield _Step(number, ("refine", "rank", *selects), (REFINEMENT, RANKING))
+        yield _Step(number, ("refine", "rank", *selects), (REFINEMENT, spec.rank.service))
         if spec.preview_rows:
             return
         yield _Step(number, (_FINETUNE,))

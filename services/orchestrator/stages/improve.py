@@ -74,7 +74,7 @@ async def _keys(work: RunWork) -> _Keys:
                 "seed": str(spec.seed),
             },
         ),
-        StageKey(RANK, {"ranker": digest_of(ranker), "server": await work.pinned_ranker(spec.rank.ranker)}),
+        StageKey(RANK, {"ranker": digest_of(ranker), "server": await work.pinned_ranker()}),
         StageKey(SELECT, {"config": digest_of(spec.select), "measured": str(bool(_plugin(work)))}),
     )
 

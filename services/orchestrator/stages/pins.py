@@ -33,8 +33,7 @@ async def pin(work: RunWork) -> None:
     for part, model in frozen_models(spec).items():
         pins[part] = (await work.patiently("refinement", partial(peers.refinement.model, model))).digest
     policy = await work.patiently("refinement", lambda: peers.refinement.model(spec.policy))
-    ranker = spec.rank.ranker
-    pins["ranker"] = await work.patiently("ranking", lambda: peers.ranking.ranker_digest(ranker))
+    pins["ranker"] = await work.ranker_digest()
     if spec.evaluate.win_rate and not spec.evaluate.disabled:
         judges = RankerSpec("compare", spec.evaluate.judges)
         pins["judges"] = digest_of(judges)

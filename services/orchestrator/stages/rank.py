@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 from ilf_common.errors import IlfError, InternalError
-from services.orchestrator.models import RankerSpec, RunSpec
+from services.orchestrator.models import REWARD_MODEL, RankerSpec, RunSpec
 from services.orchestrator.ports import Item, Outcome
 from services.orchestrator.rows import Row, Score
 from services.orchestrator.seeds import item_seed
@@ -36,6 +36,7 @@ class RankAhead:
         self._work = work
         self._iteration = iteration
         self._size = work.limits.rank_rows
+        self._service = work.spec.rank.service
         self._waiting = [self._expected(rows, start) for start in range(0, len(rows), self._size)]
         self._arrived: list[dict[int, Row]] = [{} for _ in self._waiting]
         self._calls: dict[int, tuple[list[Row], asyncio.Task[_Scores]]] = {}
@@ -60,7 +61,7 @@ class RankAhead:
             wanted = [row for row in part if _wants_scores(row)]
             self._begin(chunk, wanted)
         for chunk, start in enumerate(range(0, len(rows), self._size)):
-            found = await self._work.patiently("ranking", partial(self._result, chunk))
+            found = await self._work.patiently(self._service, partial(self._result, chunk))
             made.extend(_scored(row, found) for row in rows[start : start + self._size])
         return Made(made)
 
@@ -96,8 +97,14 @@ class RankAhead:
             Item(row.item_id, row.context, row.initial_output or "", row.feedback or "", candidates=row.refinements)
             for row in rows
         ]
-        answers = self._work.peers.ranking.rank(resolved_ranker(self._work.spec), items)
-        return await collect(self._work.journal.meter.counted("ranking", STAGE, items, answers), items)
+        answers = self._answers(items)
+        return await collect(self._work.journal.meter.counted(self._service, STAGE, items, answers), items)
+
+    def _answers(self, items: Sequence[Item]) -> AsyncIterator[list[Outcome[tuple[Score, ...]]]]:
+        spec, peers = self._work.spec, self._work.peers
+        if spec.rank.ranker.name == REWARD_MODEL:
+            return peers.reward.rank(spec.rank.reward_models, items)
+        return peers.ranking.rank(resolved_ranker(spec), items)
 
 
 def _wants_scores(row: Row) -> bool:

@@ -121,6 +121,7 @@ async def scene(
             database_url=database_url,
             refinement=channel,
             ranking=channel,
+            reward=channel,
             finetune=channel,
             limits=LimitSettings(rank_rows=4, hand_over_seconds=hand_over_seconds),
             pools=pools or {},

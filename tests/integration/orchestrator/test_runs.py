@@ -15,7 +15,7 @@ from ilf_common.rpc.status import from_rpc_error
 from services.orchestrator import shards
 from services.orchestrator.adapters import dbos_workflows
 from services.orchestrator.wiring import Orchestrator
-from tests.fakes.peers import digest
+from tests.fakes.peers import digest, hash_of
 from tests.integration.orchestrator.support import Scene, rows, scene, small_spec, write_rows
 
 
@@ -393,6 +393,55 @@ async def test_a_raised_stage_version_makes_its_shards_again_and_says_why(
         found = {(shard.stage, shard.outcome, shard.reason) for shard in page.shards if shard.iteration == 1}
         assert ("refine", "reused", "") in found
         assert ("rank", "computed", "stage_version was 1, is 2") in found
+
+
+def by_reward(*models: str) -> dict[str, Any]:
+    return {"rank": {"ranker": {"name": "reward_model"}, "reward_models": list(models)}}
+
+
+@pytest.mark.parametrize("models", [("one",), ("one", "two"), ("compares",)])
+async def test_a_reward_model_ranks_and_its_best_is_trained_on(tmp_path: Path, models: tuple[str, ...]) -> None:
+    async with scene(tmp_path) as here:
+        run = await here.end(await here.create(small_spec(here, **by_reward(*models))))
+        assert run.state == pb.RUN_STATE_SUCCEEDED, run.error
+        samples = await samples_of(here, run)
+        assert len(samples) == 40
+        for sample in samples:
+            rewards = [hash_of(candidate.text) % 1000 for candidate in sample.candidates]
+            assert sample.chosen_index == rewards.index(max(rewards))
+            assert [judge.judge for judge in sample.candidates[0].score.judge_scores] == list(models)
+
+
+async def test_a_reward_model_that_is_away_is_waited_for_and_one_that_changes_fails_the_run(tmp_path: Path) -> None:
+    async with scene(tmp_path) as here:
+        here.peers.down.add("reward")
+        run = await here.create(small_spec(here, **by_reward("one"), evaluate={"disabled": True}))
+
+        async def waits(reason: str) -> bool:
+            return bool((await here.stub.GetRun(pb.GetRunRequest(name=run.name))).waiting.reason == reason)
+
+        await until(lambda: waits("REWARD_UNAVAILABLE"))
+        here.peers.down = {"plugin"}
+        await until(lambda: waits("PLUGIN_UNAVAILABLE"))
+        here.peers.reward_digest = "another"
+        here.peers.down.clear()
+        ended = await here.end(run)
+        assert ended.state == pb.RUN_STATE_FAILED and ended.error.message.startswith("The ranker 'reward_model' has")
+        here.peers.reward_digest = ""
+        resumed = await here.end(await here.stub.ResumeRun(pb.ResumeRunRequest(name=run.name)))
+        assert resumed.state == pb.RUN_STATE_SUCCEEDED, resumed.error
+
+
+async def test_a_row_that_the_reward_model_refuses_is_passed_by(tmp_path: Path) -> None:
+    async with scene(tmp_path) as here:
+        data = rows("train", 40)
+        data[3]["context"] += " POISON-rank"
+        spec = small_spec(here, **by_reward("one"))
+        spec["dataset"]["train_uri"] = write_rows(here.folder, "poisoned.jsonl", data)
+        run = await here.end(await here.create(spec))
+        assert run.state == pb.RUN_STATE_SUCCEEDED, run.error
+        (rank,) = [stage for stage in run.iterations[1].stages if stage.stage == "rank"]
+        assert rank.bad_rows == 1
 
 
 async def test_a_ranker_that_changes_in_the_middle_of_a_run_fails_it(tmp_path: Path) -> None:

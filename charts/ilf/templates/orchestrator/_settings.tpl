@@ -3,7 +3,7 @@
 {{ include "ilf.settings.common" (dict "root" . "stage" "orchestrator" "drain" .Values.orchestrator.drainSeconds) }}
 {{ include "ilf.settings.store" . }}
 state_dir: /var/lib/ilf/state
-{{- range list "refinement" "ranking" "finetune" }}
+{{- range list "refinement" "ranking" "reward" "finetune" }}
 {{ . }}: {{- include "ilf.settings.peer" (dict "root" $root "service" .) | nindent 2 }}
 {{- end }}
 {{- if eq (include "ilf.autoscalingMode" .) "keda" }}

@@ -373,16 +373,26 @@ class RankStage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RANKER_FIELD_NUMBER: _builtins.int
+    REWARD_MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def ranker(self) -> _ranking_service_pb2.RankerSpec: ...
+    def ranker(self) -> _ranking_service_pb2.RankerSpec:
+        """A ranker of the ranking service, or reward_model."""
+
+    @_builtins.property
+    def reward_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """reward_model: one model of the reward service, or several: then the mean of their normalized rewards decides, and with an A_B model
+        among them the mean probability to beat each of the other candidates.
+        """
+
     def __init__(
         self,
         *,
         ranker: _ranking_service_pb2.RankerSpec | None = ...,
+        reward_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ranker", b"ranker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ranker", b"ranker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ranker", b"ranker", "reward_models", b"reward_models"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

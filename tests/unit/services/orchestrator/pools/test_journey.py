@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from services.orchestrator.models import EvaluateStage, FeedbackSource, FeedbackStage
+from services.orchestrator.models import EvaluateStage, FeedbackSource, FeedbackStage, RankerSpec, RankStage
 from services.orchestrator.pools.journey import Journey, journey
 from services.orchestrator.pools.meter import Meter
 from services.orchestrator.run import Run, Waiting
@@ -43,6 +43,11 @@ def test_judges_are_needed_where_wins_are_measured() -> None:
     found = of(run_of(replace(SPEC, evaluate=EvaluateStage(win_rate=True))))
     assert [share.pool for share in found.legs[0].shares] == ["refinement"]
     assert [share.pool for share in found.legs[6].shares] == ["refinement", "ranking"]
+
+
+def test_a_run_that_ranks_by_reward_needs_the_reward_pool() -> None:
+    found = of(run_of(replace(SPEC, rank=RankStage(RankerSpec("reward_model"), ("rm",)))))
+    assert [share.pool for share in found.legs[3].shares] == ["refinement", "reward"]
 
 
 async def test_rows_that_are_answered_are_not_left_though_their_shard_is_not_finished() -> None:
