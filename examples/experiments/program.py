@@ -68,7 +68,10 @@ class Bench:
     @property
     def heading(self) -> str:
         """What a report is of."""
-        return f"Task {self.task.name}, size {self.size.name}; ± is one standard error."
+        return (
+            f"Task {self.task.name}, size {self.size.name}. Score: {self.task.score_means}, without feedback, on "
+            "contexts that no training has seen. ± is one standard error."
+        )
 
     def shelf(self, models: Mapping[str, str] | None = None) -> Shelf:
         """The finished steps, by default of the models that were served the last time."""
@@ -138,24 +141,25 @@ def family(folder: Path) -> dict[str, Path]:
     return {**{size: path for size, path in made.items() if (path / "README.md").is_file()}, SHIPPED: SHIPPED_MODEL}
 
 
-def run(on: Bench, names: Sequence[str], access: Access | None, say: Say) -> list[tuple[Study, Results]]:
+def run(on: Bench, names: Sequence[str], access: Access | None, parallel: int, say: Say) -> list[tuple[Study, Results]]:
     """Runs studies and writes each one's report as soon as it has ended.
 
     Args:
         on: Task, size and folder.
         names: Studies; none means all.
         access: The services; None starts own ones.
+        parallel: Arms in work at a time.
         say: Is told what is made.
 
     Raises:
         IlfError: A service failed in a way that another attempt may mend; a repeat goes on from there.
     """
     with owned(on.home), services(on, access, say) as (places, feedback_address):
-        return asyncio.run(_run(on, names, places, feedback_address, say))
+        return asyncio.run(_run(on, names, places, feedback_address, parallel, say))
 
 
 async def _run(
-    on: Bench, names: Sequence[str], places: Access, feedback_address: str, say: Say
+    on: Bench, names: Sequence[str], places: Access, feedback_address: str, parallel: int, say: Say
 ) -> list[tuple[Study, Results]]:
     endpoints, security = places
     made = []
@@ -165,7 +169,7 @@ async def _run(
         lab = Lab(client, on.shelf(models), feedback_address=feedback_address, say=say)
         for study in on.studies(names):
             say(f"{study.name}: {len(study.arms)} arms")
-            made.append((study, await run_study(lab, study)))
+            made.append((study, await run_study(lab, study, parallel)))
             on.write(made)
     return made
 

@@ -53,6 +53,7 @@ class Slf5k:
     overrides: tuple[str, ...] = ()
 
     name: ClassVar[str] = "slf5k"
+    score_means: ClassVar[str] = "win over the reference by the judges of evaluate.judges"
     reward_hyperparameters: ClassVar[Hyperparameters] = Hyperparameters(learning_rate=5e-5, epochs=3, batch_size=8)
 
     @property

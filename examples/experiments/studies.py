@@ -65,13 +65,13 @@ def refinement_quality(task: Task, size: Size) -> Study:
         blind = RefinedBlindly("train", size.rows[-1], seed) if choice is Choice.BLIND else None
         return Quality(_pool(size, seed), choice, blind)
 
-    random_one = Choice.RANDOM.value
+    random_one = Choice.RANDOM.label
     return Study(
         name="refinement-quality",
         question="Are refinements better with feedback than without, and the chosen ones better than random ones?",
-        arms=_arms(size, {choice.value: _of(step, choice) for choice in Choice}),
+        arms=_arms(size, {choice.label: _of(step, choice) for choice in Choice}),
         metrics=[WIN_INITIAL, WIN_REFERENCE, INCORPORATED],
-        against={choice.value: random_one for choice in Choice if choice is not Choice.RANDOM},
+        against={choice.label: random_one for choice in Choice if choice is not Choice.RANDOM},
         paper=paper.QUALITY,
         paper_metric="people, %",
     )
@@ -162,7 +162,7 @@ def rounds(task: Task, size: Size) -> Study:
         metrics=[SCORE],
         against={name: one_shot for name in policies if name != one_shot},
         paper=paper.ROUNDS,
-        paper_metric="win over one-shot of the same size, round 3, %",
+        paper_metric="win over one-shot of the same size, %",
     )
 
 
@@ -250,7 +250,7 @@ def _tuned(size: Size, target: Target, rows: int, seed: int) -> Tuned:
 
 
 def _cell(target: Target, rows: int) -> str:
-    return f"{target.value}, {rows}"
+    return f"{target.label}, {rows}"
 
 
 def _of(step: Callable[..., Step], first: object) -> Callable[[int], Step]:
@@ -269,14 +269,14 @@ def _slope(target: Target, size: Size, measured: Measured) -> str:
     """The slope of log NLL over log size by least squares, a point a seed and size."""
     points = list(_points(target, size, measured))
     if len(points) < 3 or len({x for x, _ in points}) < 2:
-        return f"{target.value}: too few points for a slope"
+        return f"{target.label}: too few points for a slope"
     x, y = (np.array(values) for values in zip(*points, strict=True))
     centred = x - x.mean()
     slope = float(centred @ y / (centred @ centred))
     residuals = y - y.mean() - slope * centred
     error = float(np.sqrt(residuals @ residuals / (len(points) - 2) / (centred @ centred)))
     return (
-        f"{target.value}: NLL falls as size to the power {slope:.3f} ± {error:.3f} ({len(points)} points; "
+        f"{target.label}: NLL falls as size to the power {slope:.3f} ± {error:.3f} ({len(points)} points; "
         f"residual deviation {float(residuals.std()):.3f} of log NLL)"
     )
 

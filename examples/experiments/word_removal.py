@@ -45,6 +45,7 @@ class WordRemoval:
     models: Mapping[str, Path] = field(default_factory=lambda: {SHIPPED: SHIPPED_MODEL})
 
     name: ClassVar[str] = "word-removal"
+    score_means: ClassVar[str] = "exact match"
     reward_hyperparameters: ClassVar[Hyperparameters] = Hyperparameters(learning_rate=5e-4, epochs=4, batch_size=16)
 
     @property

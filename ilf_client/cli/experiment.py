@@ -72,10 +72,17 @@ def list_studies(session: Session) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All studies.")
 @click.option("--plan", "only_plan", is_flag=True, help="Only show what would run, and what is finished.")
+@click.option("--parallel", type=click.IntRange(1, 64), default=2, show_default=True, help="Arms in work at a time.")
 @_bench_options
 @service_options
 def run(
-    session: Session, names: Sequence[str], everything: bool, only_plan: bool, folder: Path, **options: Any
+    session: Session,
+    names: Sequence[str],
+    everything: bool,
+    only_plan: bool,
+    parallel: int,
+    folder: Path,
+    **options: Any,
 ) -> None:
     """Run studies; what is finished is not run again, and an interrupted command goes on where it was.
 
@@ -93,7 +100,7 @@ def run(
             lambda: _print_plan(steps),
         )
         return
-    results = program.run(bench, names, _access(session, options["task"]), _say)
+    results = program.run(bench, names, _access(session, options["task"]), parallel, _say)
     _show(session, bench, results)
     if any(found.missing for _, found in results):
         raise click.exceptions.Exit(FAILED)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -107,20 +109,26 @@ class Lab:
         self.task = shelf.task
         self.feedback_address = feedback_address
         self._say = say
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def get(self, step: Step) -> Record:
         """The record of a step; what it needs is made first, and nothing twice."""
-        found = self.shelf.find(step)
-        if found is not None:
-            return found
-        for needed in step.needs:
-            await self.get(needed)
-        self.folder(step).mkdir(parents=True, exist_ok=True)
-        self._say(step.title)
-        began = time.monotonic()
-        record = await step.make(self)
-        self.shelf.put(step, {**record, "seconds": round(time.monotonic() - began, 1)})
-        return record
+        async with self.lock(self.shelf.digest(step)):
+            found = self.shelf.find(step)
+            if found is not None:
+                return found
+            for needed in step.needs:
+                await self.get(needed)
+            self.folder(step).mkdir(parents=True, exist_ok=True)
+            self._say(step.title)
+            began = time.monotonic()
+            record = await step.make(self)
+            self.shelf.put(step, {**record, "seconds": round(time.monotonic() - began, 1)})
+            return record
+
+    def lock(self, name: str) -> asyncio.Lock:
+        """The lock of something that arms which run side by side share."""
+        return self._locks[name]
 
     def folder(self, step: Step) -> Path:
         """A step's own folder."""

@@ -165,12 +165,22 @@ class Chosen(Step):
 
 
 class Choice(Enum):
-    """Which text of a refined context; the value is its name in tables."""
+    """Which text of a refined context."""
 
-    BEST = "refined with feedback, best of N by the judges"
-    RANDOM = "refined with feedback, a random one"
-    BLIND = "refined without feedback"
+    BEST = "best"
+    RANDOM = "random"
+    BLIND = "blind"
     REFERENCE = "reference"
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return {
+            Choice.BEST: "with feedback, best of N",
+            Choice.RANDOM: "with feedback, a random one",
+            Choice.BLIND: "without feedback",
+            Choice.REFERENCE: "reference",
+        }[self]
 
 
 @dataclass(frozen=True)
@@ -190,7 +200,7 @@ class Quality(Step):
     @property
     def title(self) -> str:
         """For people."""
-        return f"compare {self.choice.value}: {self.source.title}"
+        return f"compare {self.choice.label}: {self.source.title}"
 
     async def make(self, lab: Lab) -> Record:
         """Compares them."""
@@ -233,7 +243,7 @@ class Likelihood(Step):
     @property
     def title(self) -> str:
         """For people."""
-        return f"likelihood of held-out {self.policy.target.value}: {self.policy.title}"
+        return f"likelihood of held-out {self.policy.target.label}: {self.policy.title}"
 
     async def make(self, lab: Lab) -> Record:
         """Scores the texts."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ilf_client.evaluation.files import write_json
+from ilf_client.evaluation.parts import in_order
 from ilf_client.experiments.lab import Lab, Record, Shelf, all_steps
 from ilf_client.experiments.study import Arm, Study
 from ilf_client.experiments.tables import Measured
@@ -51,20 +52,28 @@ class _Gathered:
             self.measured[metric][arm.row][arm.seed] = values
 
 
-async def run_study(lab: Lab, study: Study) -> Results:
-    """Runs all arms that have no result yet, one after the other.
+async def run_study(lab: Lab, study: Study, parallel: int = 1) -> Results:
+    """Runs all arms that have no result yet.
 
     An arm that cannot be run leaves the others alone, and its reason behind.
+
+    Args:
+        lab: Where they are made.
+        study: What is declared.
+        parallel: How many arms are in work at a time.
 
     Raises:
         IlfError: A service failed in a way that another attempt may mend; a repeat goes on from there.
     """
-    failures = []
-    for arm in study.arms:
+
+    async def one(arm: Arm) -> str:
         try:
             await lab.get(arm.step)
         except _ONE_ARMS as error:
-            failures.append(f"{arm.row}, seed {arm.seed}: {error.message}")
+            return f"{arm.row}, seed {arm.seed}: {error.message}"
+        return ""
+
+    failures = [failure async for failure in in_order(study.arms, one, parallel) if failure]
     found = gathered(lab.shelf, study)
     return Results(found.measured, found.missing, failures, found.seconds)
 

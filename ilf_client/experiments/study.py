@@ -18,21 +18,19 @@ class Metric:
 
     Attributes:
         name: In records and tables.
-        share: It is a share between 0 and 1, shown in percent.
-        lower_is_better: For words such as "better".
+        share: It is a share, of items that are between 0 and 1; shown in percent.
     """
 
     name: str
     share: bool = True
-    lower_is_better: bool = False
 
 
-SCORE = Metric("score on held-out contexts")
+SCORE = Metric("score")
 WIN_RANDOM = Metric("win against a random refinement")
 WIN_INITIAL = Metric("win against the initial output")
 WIN_REFERENCE = Metric("win against the reference")
 INCORPORATED = Metric("feedback incorporated")
-NLL = Metric("NLL of held-out targets, nats a token", share=False, lower_is_better=True)
+NLL = Metric("NLL, nats a token", share=False)
 
 
 @dataclass(frozen=True)

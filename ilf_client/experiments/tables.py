@@ -13,8 +13,8 @@ from ilf_common.statistics.estimates import Estimate, mean, paired_difference
 Measured = Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]]
 """Values of the items by metric name, row and seed."""
 
-_Z = 1.959963984540054
 LEAST_SEEDS = 3
+_Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -64,34 +64,45 @@ def tables_of(study: Study, measured: Measured) -> list[Table]:
     for metric in study.metrics:
         papers = study.paper.get(metric.name, {})
         rows = measured.get(metric.name, {})
-        found = [_row(row, rows, study.against.get(row, ""), papers.get(row)) for row in order if row in rows]
+        found = [_row(row, rows, study.against.get(row, ""), papers.get(row), metric) for row in order if row in rows]
         if found:
             made.append(Table(metric, found))
     return made
 
 
 def _row(
-    row: str, rows: Mapping[str, Mapping[int, Sequence[float]]], against: str, paper: PaperFigure | None
+    row: str,
+    rows: Mapping[str, Mapping[int, Sequence[float]]],
+    against: str,
+    paper: PaperFigure | None,
+    metric: Metric,
 ) -> TableRow:
-    estimate = over_seeds(rows[row])
+    estimate = over_seeds(rows[row], share=metric.share)
     if against not in rows or not set(rows[row]) & set(rows[against]):
         return TableRow(row, len(rows[row]), estimate, paper=paper)
-    return TableRow(row, len(rows[row]), estimate, against, difference_of(rows[row], rows[against]), paper)
+    difference = difference_of(rows[row], rows[against], share=metric.share)
+    return TableRow(row, len(rows[row]), estimate, against, difference, paper)
 
 
-def over_seeds(values: Mapping[int, Sequence[float]]) -> Estimate:
+def over_seeds(values: Mapping[int, Sequence[float]], *, share: bool = True) -> Estimate:
     """Mean over seeds of the items' means.
 
     Every seed draws its own items, so items say how far the mean may be off, and so does the spread between seeds;
     the larger of the two is the error. With few seeds the spread alone would often be small by chance.
+
+    Args:
+        values: Of the items, by seed.
+        share: Items are between 0 and 1. Then the error is at least 1/n: where none of n items differs, up to about
+            3/n of all may (the rule of three), and an error of 0 would claim to know that they do not.
     """
     items = [value for seed in sorted(values) for value in values[seed]]
-    within = mean(items)
     means = [fmean(values[seed]) for seed in sorted(values)]
-    return Estimate(fmean(means), _larger(within.standard_error, means), len(items))
+    return _over(means, mean(items), share)
 
 
-def difference_of(values: Mapping[int, Sequence[float]], reference: Mapping[int, Sequence[float]]) -> Estimate:
+def difference_of(
+    values: Mapping[int, Sequence[float]], reference: Mapping[int, Sequence[float]], *, share: bool = True
+) -> Estimate:
     """Mean difference to a reference over the seeds (at least one) that both have; by item where both have the same.
 
     Errors as in `over_seeds`.
@@ -101,10 +112,10 @@ def difference_of(values: Mapping[int, Sequence[float]], reference: Mapping[int,
     mine = [value for seed in common for value in values[seed]]
     others = [value for seed in common for value in reference[seed]]
     paired = all(len(values[seed]) == len(reference[seed]) for seed in common)
-    within = paired_difference(mine, others) if paired else mean(mine) - mean(others)
-    return Estimate(fmean(means), _larger(within.standard_error, means), within.n)
+    return _over(means, paired_difference(mine, others) if paired else mean(mine) - mean(others), share)
 
 
-def _larger(within: float, means: Sequence[float]) -> float:
+def _over(means: Sequence[float], pooled: Estimate, share: bool) -> Estimate:
     between = stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 0.0
-    return max(within, between)
+    least = 1 / pooled.n if share else 0.0
+    return Estimate(fmean(means), max(pooled.standard_error, between, least), pooled.n)

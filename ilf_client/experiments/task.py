@@ -45,6 +45,10 @@ class Task(Protocol):
         """In folders and tables."""
 
     @property
+    def score_means(self) -> str:
+        """What `scores` measure, in a few words."""
+
+    @property
     def key(self) -> Mapping[str, Any]:
         """All that determines its rows and its score."""
 

@@ -17,13 +17,24 @@ from ilf_common.errors import NotFoundError
 
 
 class Target(Enum):
-    """What a policy learns to say to a context; the value is its name in tables."""
+    """What a policy learns to say to a context."""
 
-    REFINEMENT = "refinements chosen by the judges (ILF)"
-    RANDOM = "refinements chosen at random"
-    REFERENCE = "references"
-    INITIAL_OUTPUT = "initial outputs"
-    FEEDBACK_AND_REFINEMENT = "feedback, then refinement"
+    REFINEMENT = "refinement"
+    RANDOM = "random"
+    REFERENCE = "reference"
+    INITIAL_OUTPUT = "initial_output"
+    FEEDBACK_AND_REFINEMENT = "feedback_and_refinement"
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return {
+            Target.REFINEMENT: "refinements (ILF)",
+            Target.RANDOM: "random refinements",
+            Target.REFERENCE: "references",
+            Target.INITIAL_OUTPUT: "initial outputs",
+            Target.FEEDBACK_AND_REFINEMENT: "feedback + refinement",
+        }[self]
 
     def text(self, refined: RefinedRow) -> str:
         """The text of this target for a context; the last target is two lines (Scheurer et al. 2023, appendix)."""
@@ -55,7 +66,7 @@ class Tuned(Step):
     @property
     def title(self) -> str:
         """For people."""
-        return f"finetune on {self.rows} {self.target.value}, seed {self.seed}"
+        return f"finetune on {self.rows} {self.target.label}, seed {self.seed}"
 
     async def make(self, lab: Lab) -> Record:
         """Runs the job; answers the checkpoint's URI."""
@@ -175,11 +186,12 @@ async def serving(lab: Lab, policy: Policy) -> AsyncIterator[str]:
         return
     name = lab.name(policy)
     record = await lab.get(policy)
-    await lab.client.policies.load(name, record["uri"], replace=True)
-    try:
-        yield name
-    finally:
-        await _unload(lab, name)
+    async with lab.lock(name):
+        await lab.client.policies.load(name, record["uri"], replace=True)
+        try:
+            yield name
+        finally:
+            await _unload(lab, name)
 
 
 @asynccontextmanager
@@ -187,14 +199,15 @@ async def rewarding(lab: Lab, reward: RewardTrained) -> AsyncIterator[str]:
     """The name under which a reward model is served while the block runs."""
     name = lab.name(reward)
     record = await lab.get(reward)
-    try:
-        await lab.client.reward.get(name)
-    except NotFoundError:
-        await lab.client.reward.load(name, record["uri"])
-    try:
-        yield name
-    finally:
-        await lab.client.reward.unload(name)
+    async with lab.lock(name):
+        try:
+            await lab.client.reward.get(name)
+        except NotFoundError:
+            await lab.client.reward.load(name, record["uri"])
+        try:
+            yield name
+        finally:
+            await lab.client.reward.unload(name)
 
 
 def _with_program(spec: RunSpec, address: str) -> RunSpec:

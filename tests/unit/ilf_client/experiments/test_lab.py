@@ -32,6 +32,13 @@ async def test_a_step_is_made_once_after_what_it_needs(tmp_path: Path) -> None:
     assert len(MADE) == 3
 
 
+async def test_arms_side_by_side_make_what_they_share_once(tmp_path: Path) -> None:
+    steps = [Measurement(Base(1), float(index)) for index in range(5)]
+    results = await run_study(fake_lab(tmp_path), study(*steps), parallel=3)
+    assert MADE.count("base 1") == 1 and len(MADE) == 6
+    assert len(results.measured["m"]) == 5
+
+
 async def test_the_key_holds_the_step_what_it_needs_the_task_and_the_models(tmp_path: Path) -> None:
     step = Measurement(Base(1), 0.0)
     shelf = fake_lab(tmp_path).shelf

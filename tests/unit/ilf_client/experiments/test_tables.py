@@ -45,6 +45,12 @@ def test_a_difference_is_paired_by_item_and_by_seed() -> None:
     assert found.standard_error == pytest.approx(pairs.std(ddof=1) / math.sqrt(8))
 
 
+def test_no_difference_seen_is_not_known_to_be_none() -> None:
+    found = difference_of({0: [1.0] * 300}, {0: [1.0] * 300})
+    assert found.smallest_detectable_effect == pytest.approx(2.8016 / 300, rel=1e-4)
+    assert difference_of({0: [1.0, 2.0]}, {0: [1.0, 2.0]}, share=False).standard_error == 0
+
+
 def test_unequal_items_are_compared_as_independent_ones() -> None:
     found = difference_of({0: [1.0, 0.0]}, {0: [1.0, 0.0, 1.0]})
     assert found.value == pytest.approx(0.5 - 2 / 3)
@@ -54,7 +60,7 @@ def test_unequal_items_are_compared_as_independent_ones() -> None:
 @given(st.dictionaries(st.integers(0, 5), st.lists(st.floats(0, 1), min_size=2, max_size=9), min_size=1))
 def test_a_row_differs_from_itself_by_nothing(values: Mapping[int, Sequence[float]]) -> None:
     found = difference_of(values, values)
-    assert found.value == 0 and found.standard_error == 0
+    assert found.value == 0 and found.standard_error == 1 / found.n
     assert min(map(min, values.values())) - 1e-9 <= over_seeds(values).value <= max(map(max, values.values())) + 1e-9
 
 
@@ -99,7 +105,7 @@ def test_rows_state_their_numbers_and_the_paper_stands_beside_them(tmp_path: Pat
     assert headers == ["", "exact", "n", "seeds", "difference", "to", "could have seen", "tells", "paper: win rate"]
     assert body == [
         ["a", "50.0 ± 22.4 %", 6, 3, "", "", "", "", ""],
-        ["b", "100.0 ± 0.0 %", 6, 3, "+50.0 ± 22.4 %", "a", "62.6 %", "higher", "56 ± 2.9"],
+        ["b", "100.0 ± 16.7 %", 6, 3, "+50.0 ± 22.4 %", "a", "62.6 %", "higher", "56 ± 2.9"],
     ]
     assert lines(declared, results) == [
         "2 rows",

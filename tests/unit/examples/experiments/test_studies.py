@@ -1,0 +1,134 @@
+"""The studies are declared whole at every size, share what they can, and say what is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from examples.experiments.program import bench, family
+from examples.experiments.sizes import SIZES
+from examples.experiments.studies import STUDIES, nll_scaling
+from examples.experiments.word_removal import WordRemoval
+from examples.experiments.word_table import EXACT, FAMILY, word_removal
+from ilf_client.cli.main import main
+from ilf_client.experiments.lab import all_steps
+from ilf_client.experiments.study import NLL
+from ilf_client.experiments.training import Tuned
+from ilf_common.errors import InvalidArgumentError
+
+SUMMARIES = Path(__file__).parents[4] / "examples" / "summarization"
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_declares_every_row_for_every_seed(name: str, size: Any) -> None:
+    study = STUDIES[name](WordRemoval(), size)
+    rows = {arm.row for arm in study.arms}
+    assert study.name == name and study.question.endswith(("?", "."))
+    assert len({(arm.row, arm.seed) for arm in study.arms}) == len(study.arms) == len(rows) * size.seeds
+    assert set(study.against) | set(study.against.values()) <= rows
+    assert all(row != other for row, other in study.against.items())
+    assert set(study.paper) <= {metric.name for metric in study.metrics}
+    assert all(set(figures) & rows for figures in study.paper.values())
+
+
+def test_claims_have_three_seeds() -> None:
+    assert SIZES["small"].seeds >= 3 and SIZES["paper"].seeds >= 3
+
+
+def test_studies_share_their_trainings() -> None:
+    size = SIZES["small"]
+    studies = [STUDIES[name](WordRemoval(), size) for name in ("targets", "nll-scaling", "combined")]
+    alone = [{step for step in all_steps([arm.step for arm in one.arms]) if isinstance(step, Tuned)} for one in studies]
+    assert alone[1] < alone[0] and alone[2] < alone[0]
+
+
+def test_the_slope_is_that_of_the_points() -> None:
+    size = SIZES["small"]
+    study = nll_scaling(WordRemoval(), size)
+    falling = {
+        arm.row: {seed: [2.0 * int(arm.row.rpartition(" ")[2]) ** -0.25] for seed in range(3)} for arm in study.arms
+    }
+    assert study.notes is not None
+    said = study.notes({NLL.name: falling})
+    assert len(said) == 3
+    assert all("to the power -0.250 ± 0.000 (9 points" in line for line in said)
+    assert all("too few points" in line for line in study.notes({}))
+
+
+def test_the_word_table_names_its_cells() -> None:
+    size = SIZES["smoke"]
+    study = word_removal(WordRemoval(), size)
+    assert [arm.row for arm in study.arms] == [f"{name} model" for name in FAMILY]
+    right = [float(index % 2 == 0) for index in range(27 * size.cell_prompts)]
+    assert study.notes is not None
+    (cells, papers) = study.notes({EXACT.name: {"m model": {0: right}}})
+    assert "2 prompts a cell: 1/1 50, 2/1 50, 2/2 50" in cells and cells.count("/") - 1 == 27
+    assert "GPT-3 Davinci 38.5 ± 1.3 %" in papers
+
+
+def test_weights_determine_the_word_table_and_a_size_that_is_not_made_has_none() -> None:
+    task = WordRemoval()
+    assert task.weights("xs") == "" and len(task.weights("m")) == 64
+
+
+def test_a_model_counts_as_made_once_its_card_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "xs"
+    folder.mkdir(parents=True)
+    assert list(family(tmp_path)) == ["m"]
+    (folder / "README.md").write_text("card")
+    assert family(tmp_path)["xs"] == folder
+
+
+def ilf(*arguments: str) -> Any:
+    return CliRunner().invoke(main, ["experiment", *arguments])
+
+
+def test_a_plan_needs_no_services(tmp_path: Path) -> None:
+    result = ilf("run", "--all", "--plan", "--size", "small", "--folder", str(tmp_path), "-o", "json")
+    assert result.exit_code == 0, result.output
+    steps = json.loads(result.output)
+    assert {step["kind"] for step in steps} >= {"Graded", "Refined", "Tuned", "Looped", "RewardTrained", "BestAnswered"}
+    assert not any(step["finished"] for step in steps)
+
+
+def test_the_published_files_run_as_the_same_studies(tmp_path: Path) -> None:
+    options = ["--task", "slf5k", "--data", str(SUMMARIES / "data"), "--config", str(SUMMARIES / "run.yaml")]
+    result = ilf(
+        "run", "--all", "--plan", "--size", "smoke", "--folder", str(tmp_path), *options, "--set", "policy=mine"
+    )
+    assert result.exit_code == 0, result.output
+    assert "finetune on 16 references, seed 0" in result.output and "grade the" not in result.output
+
+
+def test_a_report_of_nothing_says_what_is_missing(tmp_path: Path) -> None:
+    result = ilf("report", "beta", "--folder", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "15 of 15 arms have no result yet" in result.output
+    assert (tmp_path / "word-removal" / "small" / "beta.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run"], "name studies, or say --all"),
+        (["run", "beta", "--all"], "name studies, or say --all"),
+        (["run", "betta"], "did you mean 'beta'?"),
+        (["run", "beta", "--task", "slf5k"], "--config are wanted"),
+        (["run", "beta", "--set", "a=b"], "belong to --task slf5k"),
+    ],
+)
+def test_wrong_words_are_refused_before_any_work(arguments: list[str], said: str, tmp_path: Path) -> None:
+    result = ilf(*arguments, "--folder", str(tmp_path))
+    assert result.exit_code == 2 and said in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_word_table_is_about_one_task() -> None:
+    options = {"data": SUMMARIES / "data", "config": SUMMARIES / "run.yaml"}
+    with pytest.raises(InvalidArgumentError, match="is about the task word-removal"):
+        bench("slf5k", "smoke", Path(), **options).studies(["word-removal"])
