@@ -7,7 +7,7 @@ of reward models and of held-out likelihoods from `validation` (else `dev`), the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,12 +96,19 @@ class Slf5k:
     async def incorporated(
         self, client: AsyncClient, rows: Sequence[TaskRow], outputs: Sequence[str]
     ) -> Sequence[float]:
-        """Whether the ensemble that ranks holds the feedback for incorporated; it judges its own choice here."""
+        """Whether the rankers' questions, asked of the evaluation's models, hold the feedback for incorporated."""
+        models = dict.fromkeys(judge.model for judge in self._evaluators())
+        ranker = self.spec().rank.ranker
+        judges = [
+            replace(judge, name=f"{judge.name}-{number}", model=model)
+            for number, model in enumerate(models)
+            for judge in ranker.judges
+        ]
         items = [
             RankItem(str(index), row.context, row.initial_output, row.feedback, [output])
             for index, (row, output) in enumerate(zip(rows, outputs, strict=True))
         ]
-        outcomes = client.batch_rank(items, ranker=self.spec().rank.ranker)
+        outcomes = client.batch_rank(items, ranker=replace(ranker, judges=judges))
         found = {outcome.item_id: outcome.unwrap().scores[0].score async for outcome in outcomes}
         return [float(found[str(index)] > 0.5) for index in range(len(rows))]
 

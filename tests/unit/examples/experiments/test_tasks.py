@@ -16,7 +16,15 @@ from examples.experiments.word_removal import WordRemoval, words_off
 from examples.word_removal.program import HIDDEN_WORDS
 from ilf_client import AsyncClient
 from ilf_client.experiments.task import TaskRow
-from ilf_client.models.inference import CompareItem, Comparison, Outcome
+from ilf_client.models.inference import (
+    CandidateScore,
+    CompareItem,
+    Comparison,
+    Outcome,
+    RankerSpec,
+    RankItem,
+    RankResult,
+)
 from ilf_common.errors import InvalidArgumentError
 
 NO_CLIENT = cast(AsyncClient, None)
@@ -92,7 +100,13 @@ def test_slf5k_wants_its_files(tmp_path: Path) -> None:
 
 
 class Judges:
-    """Prefers the longer text a little too little to tell, or clearly."""
+    """Prefers the longer text, where it is a little longer too little to tell; holds long ones for good refinements."""
+
+    async def batch_rank(self, items: Sequence[RankItem], *, ranker: RankerSpec) -> AsyncIterator[Outcome[RankResult]]:
+        assert [judge.model for judge in ranker.judges] == ["other"]
+        for item in items:
+            scores = [CandidateScore(len(text) / 100) for text in item.candidates]
+            yield Outcome(item.item_id, RankResult(scores, 0, ranker.name))
 
     async def batch_compare(self, items: Sequence[CompareItem], *, judges: Any) -> AsyncIterator[Outcome[Comparison]]:
         assert [judge.model for judge in judges] == ["other"]
@@ -111,6 +125,11 @@ async def test_slf5k_is_judged_by_others_than_its_rankers() -> None:
     rows = 3 * [row(reference="x" * 20)]
     outputs = ["x" * 20, "x" * 21, "x" * 60]
     assert await slf5k(*JUDGES).scores(cast(AsyncClient, Judges()), rows, outputs) == [0.5, 0.5, 1.0]
+
+
+async def test_slf5k_asks_others_whether_feedback_is_incorporated() -> None:
+    rows, outputs = 2 * [row(feedback="longer")], ["x" * 51, "x" * 50]
+    assert await slf5k(*JUDGES).incorporated(cast(AsyncClient, Judges()), rows, outputs) == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
