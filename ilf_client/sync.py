@@ -98,6 +98,7 @@ class Evaluation(SyncNoun[AsyncEvaluation]):
 
     best_of_n = Blocking(AsyncEvaluation.best_of_n)
     evaluate = Blocking(AsyncEvaluation.evaluate)
+    calibrate_judges = Blocking(AsyncEvaluation.calibrate_judges)
 
 
 class Client(SyncNoun[AsyncClient]):

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from ilf_client.aio.client import AsyncClient
     from ilf_client.evaluation.metrics import Metric
     from ilf_client.models.evaluation import BestOfNResult, BestOfNSpec, EvaluationResult, EvaluationSpec
+    from ilf_client.models.inference import RankerSpec
+    from ilf_client.models.judges import JudgesReport
 
 
 class AsyncEvaluation:
@@ -67,3 +69,27 @@ class AsyncEvaluation:
         from ilf_client.evaluation.evaluate import evaluate
 
         return await evaluate(self._client, spec, folder, metrics=metrics, progress=progress)
+
+    async def calibrate_judges(
+        self,
+        labelled: Path,
+        folder: Path,
+        *,
+        ranker: RankerSpec | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> JudgesReport:
+        """Measures judges on rows of which people said whether the feedback is incorporated.
+
+        Args:
+            labelled: JSON lines with `context`, `initial_output`, `feedback`, `refinement` and `incorporated`.
+            folder: Where answers and the report lie.
+            ranker: Judges instead of the server's own.
+            progress: Is told the rows that are done.
+
+        Raises:
+            NotFoundError: reason DATASET_NOT_FOUND.
+            InvalidArgumentError: No usable row, or all labels are the same.
+        """
+        from ilf_client.evaluation.judges import calibrate_judges
+
+        return await calibrate_judges(self._client, labelled, folder, ranker=ranker, progress=progress)

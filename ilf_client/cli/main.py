@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": ("inference:compare", "Say which of two outputs is better."),
     "eval": ("evaluate:evaluate", "Measure policies, references, pools and files against each other."),
     "best-of-n": ("best_of_n:best_of_n", "Sample N outputs for each context, score them, keep the best."),
+    "judges": ("judges:judges", "Measure judges where it is known whether the feedback was incorporated."),
     "experiment": ("experiment:experiment", "Run the paper's studies, with tables, errors and plots."),
     "feedback": ("feedback:feedback", "Give feedback on a run's outputs, or compare them."),
     "plugin": ("plugin:plugin", "Serve a function of yours to the loop."),

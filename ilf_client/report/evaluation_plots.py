@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ilf_client.evaluation.files import new_file
 from ilf_client.models.evaluation import BestOfNResult, EvaluationResult
+from ilf_client.models.judges import JudgesReport
 from ilf_client.report.plots import ACCENT, INK, figure_of, plain, svg_of
 from ilf_common.statistics.estimates import Estimate
 
@@ -59,6 +60,29 @@ def write_differences(result: EvaluationResult, path: Path) -> bool:
     with new_file(path) as stream:
         stream.write(svg_of(figure, "differences"))
     return True
+
+
+def write_reliability(report: JudgesReport, path: Path) -> None:
+    """What was incorporated over what was said: by the ensemble before and after its temperature, and by each judge."""
+    figure, axes = figure_of(4.4, 4.0)
+    axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1)
+    ensemble, *judges = report.judges
+    lines = [
+        (f"ensemble: ECE {ensemble.uncalibrated.ece:.3f}", ensemble.uncalibrated, 1.6),
+        (f"at temperature {ensemble.temperature:.3g}: {ensemble.calibrated.ece:.3f}", ensemble.calibrated, 1.6),
+        *((f"{one.judge}: {one.uncalibrated.ece:.3f}", one.uncalibrated, 0.7) for one in judges),
+    ]
+    for label, calibration, width in lines:
+        said = [part.mean_probability for part in calibration.bins]
+        came = [part.positive_share for part in calibration.bins]
+        axes.plot(said, came, linewidth=width, marker="o", markersize=3, label=plain(label))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("score: said probability that the feedback is incorporated")
+    axes.set_ylabel("share that was", fontsize=8)
+    axes.legend(fontsize=7, frameon=False)
+    with new_file(path) as stream:
+        stream.write(svg_of(figure, "reliability"))
 
 
 def _drawn_error(estimate: Estimate) -> float:

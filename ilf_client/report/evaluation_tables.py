@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ilf_client.models.evaluation import BestOfNResult, EvaluationResult, Figure
+from ilf_client.models.judges import JudgesReport
 from ilf_common.statistics.estimates import Estimate
 
 Table = tuple[list[str], list[list[object]]]
@@ -45,6 +46,35 @@ def figure_rows(result: EvaluationResult) -> Table:
         ]
         for figure in result.figures
         if not figure.self_judged
+    ]
+
+
+def judge_rows(report: JudgesReport) -> Table:
+    """The ensemble and each judge: accuracy, calibration and the pull of length."""
+    headers = [
+        "judge",
+        "accuracy",
+        "95 %",
+        "ECE",
+        "Brier",
+        "temperature",
+        "ECE then",
+        "Brier then",
+        "score a character",
+    ]
+    return headers, [
+        [
+            one.judge,
+            with_error(one.accuracy),
+            f"{one.accuracy_low:.3f} to {one.accuracy_high:.3f}",
+            f"{one.uncalibrated.ece:.3f}",
+            f"{one.uncalibrated.brier:.3f}",
+            f"{one.temperature:.3g}",
+            f"{one.calibrated.ece:.3f}",
+            f"{one.calibrated.brier:.3f}",
+            "none" if one.length_slope is None else with_error(one.length_slope),
+        ]
+        for one in report.judges
     ]
 
 
