@@ -69,8 +69,8 @@ class Bench:
     def heading(self) -> str:
         """What a report is of."""
         return (
-            f"Task {self.task.name}, size {self.size.name}. Score: {self.task.score_means}, without feedback, on "
-            "contexts that no training has seen. ± is one standard error."
+            f"Task {self.task.name}, size {self.size.name}; the score is {self.task.score_means}; "
+            "± is one standard error."
         )
 
     def shelf(self, models: Mapping[str, str] | None = None) -> Shelf:

@@ -11,6 +11,7 @@ from examples.experiments.sizes import Size
 from examples.experiments.word_table import word_removal
 from ilf_client.experiments.lab import Step
 from ilf_client.experiments.measuring import (
+    CEILING,
     ENSEMBLE,
     REWARD,
     Answered,
@@ -42,7 +43,7 @@ _NLL_TARGETS = (Target.REFINEMENT, Target.REFERENCE, Target.INITIAL_OUTPUT)
 def rankers(task: Task, size: Size) -> Study:
     """Who chooses best."""
     judges = [judge.name for judge in task.spec().rank.ranker.judges]
-    names = [ENSEMBLE, *judges, REWARD, "embedding", "length", "random"]
+    names = [ENSEMBLE, *judges, REWARD, "embedding", "length", "random", CEILING]
 
     def step(name: str, seed: int) -> Step:
         return Chosen(_pool(size, seed), name, _reward(size, seed) if name == REWARD else None)

@@ -18,7 +18,7 @@ from ilf_client.models.evaluation import BestOfNSpec
 from ilf_client.models.inference import GenerateItem, RankerSpec, RankItem, SamplingParams, ScoreTextItem
 from ilf_client.models.reward import ScoreItem
 
-ENSEMBLE, REWARD = "ensemble", "reward_model"
+ENSEMBLE, REWARD, CEILING = "ensemble", "reward_model", "ceiling"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ class Chosen(Step):
 
     Attributes:
         source: The refinements, ranked by the ensemble.
-        ranker: "ensemble", the name of one of its judges, "reward_model", or another ranker of the ranking service.
+        ranker: "ensemble", the name of one of its judges, "reward_model", another ranker of the ranking service, or
+            "ceiling": by the task's score itself, which no ranker can do better than.
         reward: The reward model, for "reward_model".
     """
 
@@ -153,6 +154,8 @@ class Chosen(Step):
             return [one.scores for one in refined]
         if refined and self.ranker in refined[0].judges:
             return [one.judges[self.ranker] for one in refined]
+        if self.ranker == CEILING:
+            return await _own_scores(lab, refined)
         if self.reward is not None:
             return await _rewards(lab, self.reward, refined)
         items = [
@@ -255,6 +258,12 @@ class Likelihood(Step):
         return {
             "values": {NLL.name: [-scores[item.item_id].logprob / scores[item.item_id].token_count for item in items]}
         }
+
+
+async def _own_scores(lab: Lab, refined: Sequence[RefinedRow]) -> list[Sequence[float]]:
+    rows = [one.row for one in refined for _ in one.candidates]
+    found = iter(await lab.task.scores(lab.client, rows, [text for one in refined for text in one.candidates]))
+    return [[next(found) for _ in one.candidates] for one in refined]
 
 
 async def _rewards(lab: Lab, reward: RewardTrained, refined: Sequence[RefinedRow]) -> list[Sequence[float]]:
