@@ -80,10 +80,13 @@ format: setup ## Format the code and sort imports
 proto: setup ## Generate the stubs of all protos
 	$(BIN)/python protos/generate.py
 
+# All but `tracking`: nobody gets a tracker that was not asked for.
+EXTRAS = $(ML_EXTRAS) --extra finetune --extra cluster --extra orchestrator --extra evaluation --extra dev
+
 lock: setup ## Resolve pyproject.toml and locks/*.in anew
-	$(BIN)/uv pip compile pyproject.toml locks/cpu.in --all-extras --excludes locks/excludes.txt \
+	$(BIN)/uv pip compile pyproject.toml locks/cpu.in $(EXTRAS) --excludes locks/excludes.txt \
 		--python-version 3.11 --no-annotate --no-header -o locks/cpu.txt
-	$(BIN)/uv pip compile pyproject.toml locks/gpu.in --all-extras --overrides locks/gpu-overrides.txt \
+	$(BIN)/uv pip compile pyproject.toml locks/gpu.in $(EXTRAS) --overrides locks/gpu-overrides.txt \
 		$(LINUX) --python-version 3.11 --no-annotate --no-header -o locks/gpu.txt
 	$(MAKE) lock-images
 

@@ -99,6 +99,7 @@ class Evaluation(SyncNoun[AsyncEvaluation]):
     best_of_n = Blocking(AsyncEvaluation.best_of_n)
     evaluate = Blocking(AsyncEvaluation.evaluate)
     calibrate_judges = Blocking(AsyncEvaluation.calibrate_judges)
+    compare_runs = Blocking(AsyncEvaluation.compare_runs)
 
 
 class Client(SyncNoun[AsyncClient]):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ilf_client.aio.client import AsyncClient
     from ilf_client.evaluation.metrics import Metric
+    from ilf_client.models.comparison import RunComparison
     from ilf_client.models.evaluation import BestOfNResult, BestOfNSpec, EvaluationResult, EvaluationSpec
     from ilf_client.models.inference import RankerSpec
     from ilf_client.models.judges import JudgesReport
@@ -93,3 +94,24 @@ class AsyncEvaluation:
         from ilf_client.evaluation.judges import calibrate_judges
 
         return await calibrate_judges(self._client, labelled, folder, ranker=ranker, progress=progress)
+
+    async def compare_runs(
+        self, first: str, second: str, *, first_iteration: int | None = None, second_iteration: int | None = None
+    ) -> RunComparison:
+        """The metrics of two runs with their differences, second minus first, paired by item where items are the same.
+
+        Args:
+            first: A run.
+            second: Another one, or the same.
+            first_iteration: Of the first run. None: the newest with metrics.
+            second_iteration: Of the second.
+
+        Raises:
+            NotFoundError: reason RUN_NOT_FOUND.
+            FailedPreconditionError: reason NOT_MEASURED.
+        """
+        from ilf_client.evaluation.run_comparison import compare_runs
+
+        return await compare_runs(
+            self._client, first, second, first_iteration=first_iteration, second_iteration=second_iteration
+        )

@@ -167,6 +167,53 @@ def report_run(session: Session, run: str, target: str, sample_rows: int) -> Non
     click.echo(f"wrote {target}")
 
 
+@runs.command("compare")
+@click.argument("first")
+@click.argument("second")
+@click.option("--iteration", "iterations", nargs=2, type=int, help="One of each. Default: the newest with metrics.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the differences into this SVG file."
+)
+@service_options
+def compare_two_runs(
+    session: Session, first: str, second: str, iterations: tuple[int, int] | None, plot: Path | None
+) -> None:
+    """The metrics of two runs side by side, with the differences and their errors.
+
+    Where both were evaluated on the same dataset, items are compared with themselves.
+    """
+    from ilf_client.report.evaluation_plots import write_compared
+    from ilf_client.report.evaluation_tables import compared_rows
+
+    one, other = iterations or (None, None)
+    with session.client() as client:
+        found = client.evaluation.compare_runs(first, second, first_iteration=one, second_iteration=other)
+    if plot is not None:
+        write_compared(found, plot)
+    session.show(found, lambda: print_table(*compared_rows(found)))
+
+
+@runs.command("metrics")
+@click.argument("run")
+@click.option(
+    "--to",
+    "tracker",
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Write them there too; needs its library: pip install 'ilf[tracking]'.",
+)
+@click.option("--at", "target", default="", help="tensorboard: a folder. wandb: a project. mlflow: a tracking URI.")
+@service_options
+def show_metrics(session: Session, run: str, tracker: str | None, target: str) -> None:
+    """A run's metrics by iteration; --to writes them where experiments are tracked."""
+    with session.client() as client:
+        found = client.runs.get(run, timeout=session.timeout)
+    if tracker is not None:
+        from ilf_client.tracking import publish_metrics
+
+        click.echo(f"wrote {publish_metrics(found, tracker, target)}", err=True)
+    session.show({i.index: i.metrics for i in found.iterations if i.metrics}, lambda: _print_metrics(found))
+
+
 @runs.command("export")
 @click.argument("run")
 @click.option(
@@ -221,11 +268,15 @@ def _describe(run: Run) -> None:
         click.echo(f"newest policy: {run.policy}")
     rows = [[i.index, s.stage, *stage_cells(s)] for i in run.iterations for s in i.stages]
     print_table(["it", "stage", "state", "rows", "bad", "rate", "left", "time"], rows)
+    if any(iteration.metrics for iteration in run.iterations):
+        click.echo()
+        _print_metrics(run)
+
+
+def _print_metrics(run: Run) -> None:
     metrics = [
         [i.index, name, f"{m.value:.4g}", f"±{m.standard_error:.2g}", m.n]
         for i in run.iterations
         for name, m in i.metrics.items()
     ]
-    if metrics:
-        click.echo()
-        print_table(["it", "metric", "value", "error", "n"], metrics)
+    print_table(["it", "metric", "value", "error", "n"], metrics)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from ilf_client.evaluation.files import new_file
+from ilf_client.models.comparison import RunComparison
 from ilf_client.models.evaluation import BestOfNResult, EvaluationResult
 from ilf_client.models.judges import JudgesReport
 from ilf_client.report.plots import ACCENT, INK, figure_of, plain, svg_of
@@ -35,26 +37,43 @@ def write_curve(result: BestOfNResult, path: Path) -> None:
 
 
 def write_differences(result: EvaluationResult, path: Path) -> bool:
-    """Every comparison of two arms with two standard errors, in standard errors of its own from no difference.
+    """Every comparison of two arms, in standard errors from no difference; self-judged ones are not drawn.
 
     Returns:
-        Whether there was one to draw; self-judged ones are not drawn.
+        Whether there was one to draw.
     """
-    shown = [
-        (figure, (figure.estimate.value - figure.null) / figure.estimate.standard_error)
-        for figure in result.figures
-        if figure.null is not None and not figure.self_judged and 0 < figure.estimate.standard_error < math.inf
-    ]
+    return _write_distances(
+        {
+            f"{one.measure}: {one.arm} - {one.rival}{f' ({one.evaluator})' if one.evaluator else ''}": one.estimate
+            - Estimate(one.null, 0.0, one.estimate.n)
+            for one in result.figures
+            if one.null is not None and not one.self_judged
+        },
+        path,
+    )
+
+
+def write_compared(comparison: RunComparison, path: Path) -> bool:
+    """The differences of two runs, in standard errors.
+
+    Returns:
+        Whether there was one to draw.
+    """
+    return _write_distances(
+        {one.name: one.difference for one in comparison.metrics if one.difference is not None}, path
+    )
+
+
+def _write_distances(distances: Mapping[str, Estimate], path: Path) -> bool:
+    shown = {name: one for name, one in distances.items() if 0 < one.standard_error < math.inf}
     if not shown:
         return False
     figure, axes = figure_of(6.4, 0.9 + 0.26 * len(shown))
+    scores = [one.value / one.standard_error for one in shown.values()]
     rows = range(len(shown))
-    axes.errorbar([z for _, z in shown], rows, xerr=2, fmt="o", color=ACCENT, markersize=4, capsize=3, linewidth=1.2)
+    axes.errorbar(scores, rows, xerr=2, fmt="o", color=ACCENT, markersize=4, capsize=3, linewidth=1.2)
     axes.axvline(0, color=INK, linestyle=":", linewidth=1)
-    labels = [
-        f"{one.measure}: {one.arm} - {one.rival}{f' ({one.evaluator})' if one.evaluator else ''}" for one, _ in shown
-    ]
-    axes.set_yticks(rows, [plain(label) for label in labels])
+    axes.set_yticks(rows, [plain(name) for name in shown])
     axes.invert_yaxis()
     axes.set_xlabel("standard errors from no difference (bar: two of them to each side)")
     with new_file(path) as stream:

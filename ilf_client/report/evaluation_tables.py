@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ilf_client.models.comparison import RunComparison
 from ilf_client.models.evaluation import BestOfNResult, EvaluationResult, Figure
 from ilf_client.models.judges import JudgesReport
 from ilf_common.statistics.estimates import Estimate
@@ -78,14 +79,45 @@ def judge_rows(report: JudgesReport) -> Table:
     ]
 
 
+def compared_rows(comparison: RunComparison) -> Table:
+    """Two runs side by side."""
+    sides = [
+        f"{name.removeprefix('runs/')} it-{iteration}"
+        for name, iteration in (
+            (comparison.first, comparison.first_iteration),
+            (comparison.second, comparison.second_iteration),
+        )
+    ]
+    return ["metric", *sides, "difference", "n", "detectable", ""], [
+        [
+            one.name,
+            *(
+                "" if side is None else with_error(Estimate(side.value, side.standard_error, side.n))
+                for side in (one.first, one.second)
+            ),
+            *(
+                [""] * 4
+                if one.difference is None
+                else [
+                    with_error(one.difference),
+                    f"{one.difference.n} pairs" if one.paired else one.difference.n,
+                    f"{one.difference.smallest_detectable_effect:.2g}",
+                    told_apart(one.difference, 0.0),
+                ]
+            ),
+        ]
+        for one in comparison.metrics
+    ]
+
+
 def verdict(figure: Figure) -> str:
     """What a figure's distance from no difference is worth."""
-    if figure.null is None:
-        return ""
-    distance = abs(figure.estimate.value - figure.null)
-    if distance > 1.96 * figure.estimate.standard_error:
-        return "differs"
-    return "not told apart"
+    return "" if figure.null is None else told_apart(figure.estimate, figure.null)
+
+
+def told_apart(estimate: Estimate, null: float) -> str:
+    """Whether a two-sided test at 5 % tells a value from `null`."""
+    return "differs" if abs(estimate.value - null) > 1.96 * estimate.standard_error else "not told apart"
 
 
 def with_error(estimate: Estimate) -> str:

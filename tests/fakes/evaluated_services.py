@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ilf.common.v1 import common_pb2
+from ilf.orchestrator.v1 import orchestrator_service_pb2 as orchestrator
 from ilf.ranking.v1 import ranking_service_pb2 as ranking
 from ilf.refinement.v1 import refinement_service_pb2 as refinement
 from ilf.reward.v1 import reward_service_pb2 as reward
@@ -28,6 +29,7 @@ class EvaluatedServices(FakeServices):
         replaced_by: A digest that every policy has after it was looked at.
         nan_for: Item ids whose second candidate gets a NaN score.
         judge_models: Models of the server's judges.
+        runs: What GetRun answers by name, where it has one of that name.
     """
 
     def __init__(self) -> None:
@@ -38,6 +40,7 @@ class EvaluatedServices(FakeServices):
         self.replaced_by = ""
         self.nan_for: set[str] = set()
         self.judge_models = ["judge"]
+        self.runs: dict[str, orchestrator.Run] = {}
 
     async def GetPolicy(self, request: Any, context: Any) -> refinement.Policy:
         self._arrive("GetPolicy", request)
@@ -110,6 +113,9 @@ class EvaluatedServices(FakeServices):
     async def ListRankers(self, request: Any, context: Any) -> ranking.ListRankersResponse:
         judges = [ranking.JudgeSpec(name=f"judge_{k}", model=model) for k, model in enumerate(self.judge_models)]
         return ranking.ListRankersResponse(rankers=[ranking.Ranker(name="instruct_rm", judges=judges)])
+
+    async def GetRun(self, request: Any, context: Any) -> orchestrator.Run:
+        return self.runs.get(request.name, self.run)
 
     async def GetRewardModel(self, request: Any, context: Any) -> reward.RewardModel:
         self._arrive("GetRewardModel", request)
