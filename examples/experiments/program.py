@@ -90,12 +90,12 @@ class Bench:
         return [(study, gathered(shelf, study)) for study in self.studies(names)]
 
     def write(self, results: Sequence[tuple[Study, Results]]) -> Path:
-        """Writes the studies' reports and a page of them all; answers the page."""
+        """Writes these studies' reports, and the page of all studies anew; answers the page."""
         for study, found in results:
             write_report(study, found, self.reports, self.heading)
         page = self.reports / SUMMARY
         with new_file(page) as stream:
-            stream.write(summary(results, self.heading))
+            stream.write(summary(self.results(()), self.heading))
         return page
 
 
@@ -170,7 +170,7 @@ async def _run(
         for study in on.studies(names):
             say(f"{study.name}: {len(study.arms)} arms")
             made.append((study, await run_study(lab, study, parallel)))
-            on.write(made)
+            on.write(made[-1:])
     return made
 
 

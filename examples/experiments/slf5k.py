@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ilf_client import AsyncClient
-from ilf_client.config import apply_overrides, build, read_yaml
+from ilf_client.config import apply_overrides, build, plain, read_yaml
 from ilf_client.evaluation.files import digest_of
-from ilf_client.experiments.task import TaskRow
+from ilf_client.experiments.task import TaskRow, run_key
 from ilf_client.models.inference import CompareItem, JudgeSpec, RankItem
 from ilf_client.models.jobs import Hyperparameters
 from ilf_client.models.specs import RunSpec
@@ -60,7 +60,8 @@ class Slf5k:
     def key(self) -> Mapping[str, Any]:
         """The run and the files' contents."""
         rows = {part: digest_of([row.__dict__ for row in self._rows[part]]) for part in _FILES}
-        return {"task": self.name, "rows": rows, "spec": self.spec(), "reward": self.reward_hyperparameters}
+        run = run_key(self._data(()), self.spec())
+        return {"task": self.name, "rows": rows, "reward": plain(self.reward_hyperparameters), **run}
 
     @property
     def refine_without_feedback(self) -> PromptTemplate:
@@ -69,8 +70,7 @@ class Slf5k:
 
     def spec(self, changes: Sequence[str] = ()) -> RunSpec:
         """The user's run with changes."""
-        data = apply_overrides(read_yaml(self.config), (*self.overrides, *changes))
-        return build(RunSpec, data, folder=self.config.parent)
+        return build(RunSpec, self._data(changes), folder=self.config.parent)
 
     def rows(self, part: str, count: int, seed: int) -> Sequence[TaskRow]:
         """The first rows of a file, as in the paper; every seed has the same ones.
@@ -143,6 +143,9 @@ class Slf5k:
                 else "and rank.ranker.judges must both be named with their models, so that none judges its own choice",
             )
         return judges
+
+    def _data(self, changes: Sequence[str]) -> dict[str, Any]:
+        return apply_overrides(read_yaml(self.config), (*self.overrides, *changes))
 
     @cached_property
     def _rows(self) -> dict[str, list[TaskRow]]:

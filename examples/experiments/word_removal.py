@@ -16,8 +16,8 @@ from examples.word_removal.data import make_contexts
 from examples.word_removal.program import HIDDEN_WORDS, exact_match, feedback, target
 from examples.word_removal.task import Split, context_sentence, make_sentence, sentence_words, words_of
 from ilf_client import AsyncClient
-from ilf_client.config import apply_overrides, build, read_yaml
-from ilf_client.experiments.task import TaskRow
+from ilf_client.config import apply_overrides, build, plain, read_yaml
+from ilf_client.experiments.task import TaskRow, run_key
 from ilf_client.models.jobs import Hyperparameters
 from ilf_client.models.specs import RunSpec
 from ilf_common.errors import InvalidArgumentError
@@ -50,8 +50,9 @@ class WordRemoval:
 
     @property
     def key(self) -> Mapping[str, Any]:
-        """The run and the version of the rows, which is raised by hand."""
-        return {"task": self.name, "rows": 1, "spec": self.spec(), "reward": self.reward_hyperparameters}
+        """The run, and the version of the rows, which is raised by hand."""
+        run = run_key(read_yaml(FOLDER / "run.yaml"), self.spec())
+        return {"task": self.name, "rows": 1, "reward": plain(self.reward_hyperparameters), **run}
 
     @property
     def refine_without_feedback(self) -> PromptTemplate:

@@ -34,7 +34,7 @@ def write_report(study: Study, results: Results, folder: Path, heading: str) -> 
 
 def as_markdown(study: Study, results: Results, heading: str, plot: str = "") -> str:
     """The report as Markdown."""
-    parts = [f"# {study.name}", study.question, heading]
+    parts = [f"# {study.name}", study.question, *([heading] if heading else [])]
     for table in tables_of(study, results.measured):
         parts += [f"## {table.metric.name}", markdown(cells(study, table)).strip()]
     parts += [f"- {line}" for line in lines(study, results)]
@@ -133,5 +133,5 @@ def summary(reports: Sequence[tuple[Study, Results]], heading: str) -> str:
     parts = [f"# Experiments\n\n{heading}\n"]
     for study, results in reports:
         body = as_markdown(study, results, "", f"{study.name}.svg" if results.measured else "")
-        parts.append("#" + body.replace("\n## ", "\n### ").replace("\n\n\n\n", "\n\n"))
+        parts.append("#" + body.replace("\n## ", "\n### "))
     return "\n".join(parts)

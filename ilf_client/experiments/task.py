@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ilf_client.models.jobs import Hyperparameters
@@ -35,6 +35,25 @@ class TaskRow:
     reference: str
     chosen: str = ""
     rejected: str = ""
+
+
+def run_key(data: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
+    """What determines a run: its YAML as it was written, and its templates' digests.
+
+    What the YAML leaves out does not count, so that a new field of `RunSpec` makes no finished step unfinished.
+    """
+    return {"run": data, "templates": sorted(set(_templates(spec)))}
+
+
+def _templates(value: object) -> Iterator[str]:
+    if isinstance(value, PromptTemplate):
+        yield value.digest
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _templates(getattr(value, field.name))
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for part in value:
+            yield from _templates(part)
 
 
 class Task(Protocol):

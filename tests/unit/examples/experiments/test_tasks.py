@@ -78,6 +78,14 @@ def test_word_removal_refines_blindly_with_feedback_that_says_nothing() -> None:
     assert template.fields == {"context", "initial_output"} and "Nothing to change." in template.text
 
 
+def test_a_tasks_key_is_its_run_as_written_with_its_templates() -> None:
+    key = WordRemoval().key
+    assert key["run"]["refine"]["sampling"] == {"n": 5, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 24}
+    assert "best_of_n" not in key["run"]["evaluate"]
+    assert len(key["templates"]) == 7
+    assert slf5k("policy=a").key != slf5k("policy=b").key == slf5k("policy=b").key
+
+
 def slf5k(*overrides: str) -> Slf5k:
     return Slf5k(SUMMARIES / "data", SUMMARIES / "run.yaml", overrides)
 
