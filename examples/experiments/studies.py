@@ -31,6 +31,7 @@ from ilf_client.experiments.study import (
     WIN_REFERENCE,
     Arm,
     PaperFigure,
+    Place,
     Study,
 )
 from ilf_client.experiments.tables import Measured
@@ -105,6 +106,7 @@ def targets(task: Task, size: Size) -> Study:
             )
         },
         paper_metric=f"{paper.WIN_OVER_HUMAN}, at 100, 1K, 5K",
+        places={_cell(target, rows): Place(target.label, rows) for target, rows in cells},
     )
 
 
@@ -136,6 +138,7 @@ def nll_scaling(task: Task, size: Size) -> Study:
             )
         },
         paper_metric="nats a token, at 100, 1K, 5K",
+        places={_cell(target, rows): Place(target.label, rows) for target, rows in cells},
         notes=notes,
     )
 

@@ -3,52 +3,118 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ilf_client.experiments.study import Study
 from ilf_client.experiments.tables import Table
 from ilf_client.report.plots import ACCENT, INK, svg_of
 
-_ROW_INCHES, _FRAME_INCHES, _PANEL_INCHES = 0.3, 1.0, 3.4
+_ROW_INCHES, _FRAME_INCHES, _PANEL_INCHES, _LINES_INCHES = 0.3, 0.9, 3.6, 3.2
+
+
+@dataclass(frozen=True)
+class _Point:
+    row: str
+    line: str
+    x: float
+    value: float
+    error: float
 
 
 def plot_tables(study: Study, tables: Sequence[Table]) -> str:
-    """One panel a table, and one beside it for the paper's figures of its rows; bars are one standard error."""
+    """A panel for each table, and one beside it for the paper's figures of its rows; bars are one standard error."""
     from matplotlib.figure import Figure
 
-    panels = [(table, paper) for table in tables for paper in (False, True) if not paper or _has_paper(table)]
-    height = _FRAME_INCHES + _ROW_INCHES * max(len(table.rows) for table in tables)
-    figure = Figure(figsize=(2.2 + _PANEL_INCHES * len(panels), height), layout="constrained")
-    for axes, (table, paper) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _panel(axes, study, table, paper=paper)
-        if (table, paper) != panels[0]:
-            axes.set_yticklabels([])
+    columns = 2 if any(row.paper for table in tables for row in table.rows) else 1
+    heights = [_LINES_INCHES if study.places else _FRAME_INCHES + _ROW_INCHES * len(table.rows) for table in tables]
+    figure = Figure(figsize=(2.2 + columns * _PANEL_INCHES, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(tables), columns, squeeze=False, height_ratios=heights)
+    draw = _draw_lines if study.places else _draw_rows
+    for axes, table in zip(grid, tables, strict=True):
+        rows = [row.row for row in table.rows]
+        unit = ", %" if table.metric.share else ""
+        draw(axes[0], _measured(study, table), rows, log=not table.metric.share)
+        _dress(axes[0], "measured", table.metric.name + unit)
+        if columns == 2:
+            draw(axes[1], _published(study, table), rows, log=not table.metric.share)
+            _dress(axes[1], "paper", study.paper_metric or table.metric.name + unit)
     return svg_of(figure, study.name)
 
 
-def _has_paper(table: Table) -> bool:
-    return any(row.paper for row in table.rows)
-
-
-def _panel(axes: Any, study: Study, table: Table, *, paper: bool) -> None:
+def _measured(study: Study, table: Table) -> list[_Point]:
     scale = 100 if table.metric.share else 1
-    for place, row in enumerate(table.rows):
-        if not paper:
-            error = row.estimate.standard_error
-            _point(axes, scale * row.estimate.value, scale * error if math.isfinite(error) else 0, place, ACCENT)
-        elif row.paper is not None:
-            _point(axes, row.paper.value, row.paper.standard_error, place, INK)
-    axes.set_yticks(range(len(table.rows)), [row.row.replace("$", r"\$") for row in table.rows], fontsize=8)
-    axes.set_ylim(len(table.rows) - 0.5, -0.5)
-    axes.margins(x=0.15)
+    points = []
+    for row in table.rows:
+        error = row.estimate.standard_error
+        place = study.places.get(row.row)
+        points.append(
+            _Point(
+                row.row,
+                place.line if place else "",
+                place.x if place else 0.0,
+                scale * row.estimate.value,
+                scale * error if math.isfinite(error) else 0.0,
+            )
+        )
+    return points
+
+
+def _published(study: Study, table: Table) -> list[_Point]:
+    points = []
+    for row in table.rows:
+        place = study.places.get(row.row)
+        if row.paper is not None:
+            line = place.line if place else ""
+            points.append(_Point(row.row, line, row.paper.x, row.paper.value, row.paper.standard_error))
+    return points
+
+
+def _draw_rows(axes: Any, points: Sequence[_Point], rows: Sequence[str], *, log: bool) -> None:
+    places = {row: place for place, row in enumerate(rows)}
+    axes.errorbar(
+        [point.value for point in points],
+        [places[point.row] for point in points],
+        xerr=[point.error for point in points],
+        color=ACCENT,
+        marker="o",
+        markersize=4,
+        capsize=3,
+        linewidth=1.2,
+        linestyle="",
+    )
+    axes.set_yticks(range(len(rows)), [row.replace("$", r"\$") for row in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)
+    axes.margins(x=0.15)
+
+
+def _draw_lines(axes: Any, points: Sequence[_Point], rows: Sequence[str], *, log: bool) -> None:
+    lines: dict[str, list[_Point]] = defaultdict(list)
+    for point in points:
+        lines[point.line].append(point)
+    for line, found in lines.items():
+        axes.errorbar(
+            [point.x for point in found],
+            [point.value for point in found],
+            yerr=[point.error for point in found],
+            marker="o",
+            markersize=4,
+            capsize=3,
+            linewidth=1.2,
+            label=line,
+        )
+    axes.set_xscale("log")
+    if log:
+        axes.set_yscale("log")
+    axes.set_xlabel("training rows", fontsize=8)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, frameon=False)
+
+
+def _dress(axes: Any, title: str, what: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=INK)
-    what = (study.paper_metric or table.metric.name) if paper else table.metric.name
-    axes.set_title("paper" if paper else "measured", fontsize=9, loc="left")
-    axes.set_xlabel(what + (" (%)" if table.metric.share else ""), fontsize=8)
-
-
-def _point(axes: Any, value: float, error: float, place: int, color: str) -> None:
-    axes.errorbar([value], [place], xerr=[error], color=color, marker="o", markersize=4, capsize=3, linewidth=1.2)
+    axes.set_title(f"{title}: {what}", fontsize=8, loc="left")

@@ -44,11 +44,19 @@ class Arm:
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """A figure of the paper, in percent or nats, with its standard error and what it is."""
+    """A figure of the paper in percent or nats, its standard error, and its own `x` where it is a point of a line."""
 
     value: float
     standard_error: float
-    what: str = ""
+    x: float = 0.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a row stands in a plot of lines over the number of training rows."""
+
+    line: str
+    x: float
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Study:
         against: The row that each row is compared with, by row; one that is left out is compared with none.
         paper: The paper's figures by metric name and row.
         paper_metric: What the paper's figures measure, where it is something else than the metric.
+        places: Rows that are drawn as points of lines instead of one below the other; all of them, or none.
         notes: Lines below the tables, from what was measured.
     """
 
@@ -73,4 +82,5 @@ class Study:
     against: Mapping[str, str] = field(default_factory=dict)
     paper: Mapping[str, Mapping[str, PaperFigure]] = field(default_factory=dict)
     paper_metric: str = ""
+    places: Mapping[str, Place] = field(default_factory=dict)
     notes: Callable[[Measured], Sequence[str]] | None = None

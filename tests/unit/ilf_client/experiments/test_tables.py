@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ilf_client.experiments.lab import Step
 from ilf_client.experiments.reports import as_data, as_markdown, cells, lines, write_report
 from ilf_client.experiments.runner import Results
-from ilf_client.experiments.study import Arm, Metric, PaperFigure, Study
+from ilf_client.experiments.study import Arm, Metric, PaperFigure, Place, Study
 from ilf_client.experiments.tables import difference_of, over_seeds, tables_of
 
 METRIC = Metric("exact")
@@ -121,6 +121,18 @@ def test_rows_state_their_numbers_and_the_paper_stands_beside_them(tmp_path: Pat
     assert data["tables"][0]["rows"][1]["smallest_detectable_effect"] == pytest.approx(0.6265, abs=1e-3)
     assert data["missing"] == [{"row": "c", "seed": 0}]
     assert "measured" in files[2].read_text() and "paper" in files[2].read_text()
+
+
+def test_rows_with_places_are_drawn_as_lines(tmp_path: Path) -> None:
+    rows = {"ilf, 10": three([0.5, 1.0]), "ilf, 100": three([1.0, 1.0])}
+    declared = study(
+        list(rows),
+        places={"ilf, 10": Place("ilf", 10), "ilf, 100": Place("ilf", 100)},
+        paper={METRIC.name: {"ilf, 10": PaperFigure(20.0, 1.0, 1000)}},
+    )
+    write_report(declared, Results(measured(rows), []), tmp_path, "")
+    plot = (tmp_path / "s.svg").read_text()
+    assert "training rows" in plot and "measured: exact, %" in plot and "paper: exact, %" in plot
 
 
 def test_nothing_measured_is_no_table_and_no_plot(tmp_path: Path) -> None:
