@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ilf_client.aio.client import AsyncClient
 
 _JUDGES = "instruct_rm"
+_REWARD_MODEL = "reward_model"
+_GONE = "reward model that is no longer served"
 _VERSION = "/it-"
 
 
@@ -64,7 +66,7 @@ class Registrar:
     async def evaluator(self, evaluator: Evaluator) -> Identity:
         """An evaluator's identity."""
         if evaluator.reward_models:
-            return await self.reward_models(evaluator.reward_models)
+            return await self.reward_models(evaluator.reward_models) | Identity(frozenset([_GONE]))
         return await self._judges(evaluator.judges)
 
     async def arm(self, arm: Arm, label: str) -> Identity:
@@ -80,7 +82,7 @@ class Registrar:
         if arm.pool:
             result = pool_result(arm)
             spec = result["spec"]
-            found |= await self.reward_models(spec["reward_models"])
+            found |= await self._once_served(spec["reward_models"])
             if spec["ranker"] is not None:
                 judges = [JudgeSpec(judge["name"], judge["model"]) for judge in spec["ranker"]["judges"]]
                 found |= await self._ranker(RankerSpec(spec["ranker"]["name"], judges))
@@ -107,7 +109,16 @@ class Registrar:
             run = await self.client.runs.get(run_id)
         except NotFoundError:
             return Identity()
+        if run.spec.rank.ranker.name == _REWARD_MODEL:
+            return await self._once_served(run.spec.rank.reward_models)
         return await self._ranker(run.spec.rank.ranker)
+
+    async def _once_served(self, names: Sequence[str]) -> Identity:
+        """Reward models that ranked some time ago; one that is gone may be any that is served under another name."""
+        try:
+            return await self.reward_models(names)
+        except NotFoundError:
+            return Identity(frozenset([_GONE]))
 
     async def _ranker(self, ranker: RankerSpec) -> Identity:
         if ranker.name in (_JUDGES, ""):

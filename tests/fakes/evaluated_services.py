@@ -119,6 +119,8 @@ class EvaluatedServices(FakeServices):
 
     async def GetRewardModel(self, request: Any, context: Any) -> reward.RewardModel:
         self._arrive("GetRewardModel", request)
+        if request.name == "gone":
+            raise NotFoundError("no such reward model", resource_type="reward model", resource_name="gone")
         loss = common_pb2.REWARD_LOSS_A_B if "compares" in request.name else common_pb2.REWARD_LOSS_BRADLEY_TERRY
         return reward.RewardModel(name=request.name, uri=f"models/{request.name}", digest=request.name, loss=loss)
 

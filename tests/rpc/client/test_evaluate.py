@@ -238,6 +238,18 @@ async def test_an_evaluator_that_ranked_for_an_arm_is_self_judged(
     assert "training on pairs-1" in self_judged["same pairs", "best", "people"]
 
 
+@pytest.mark.parametrize(("ranked_by", "self_judged"), [("rm", True), ("unrelated", False), ("gone", True)])
+async def test_a_run_that_was_ranked_by_a_reward_model_is_known_by_it(
+    run: Run, spec: EvaluationSpec, services: EvaluatedServices, ranked_by: str, self_judged: bool
+) -> None:
+    services.policies["toy/it-1"] = "2" * 64
+    rank = orchestrator.RankStage(ranker=ranking.RankerSpec(name="reward_model"), reward_models=[ranked_by])
+    services.run = orchestrator.Run(name="runs/toy", spec=orchestrator.RunSpec(rank=rank))
+    evaluators = (Evaluator("rm", reward_models=("rm",)),)
+    result = await run(replace(spec, arms=(BASE, Arm("run", policy="toy/it-1")), evaluators=evaluators))
+    assert bool(figure(result, "win_rate", "base", "run").self_judged) is self_judged
+
+
 async def test_what_a_user_says_of_an_arms_rankers_counts(run: Run, spec: EvaluationSpec) -> None:
     arms = (replace(BASE, rankers=("rm",)), TUNED)
     result = await run(replace(spec, arms=arms, evaluators=(Evaluator("rm", reward_models=("rm",)),)))
