@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ilf_client.humanize import between, duration
 from ilf_client.models.runs import Metric
 from ilf_client.report.collect import Report
 from ilf_client.report.plots import plot_agreement, plot_metric, plot_stages
+from ilf_common.statistics.estimates import Estimate
 
 _TEMPLATE = "page.html.jinja"
 
@@ -44,6 +46,7 @@ def render_page(report: Report) -> str:
         run=report.run,
         spec=yaml.safe_dump(plain(report.run.spec), sort_keys=False, allow_unicode=True),
         stages_plot=Markup(plot_stages([part.iteration for part in report.iterations])),
+        metric_rows=_metric_rows(metrics, report),
         metric_plots=[Markup(plot_metric(name, points)) for name, points in metrics.items()],
         agreement_plots={
             part.iteration.index: Markup(plot_agreement(part.iteration.index, part.agreement))
@@ -52,6 +55,36 @@ def render_page(report: Report) -> str:
         },
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
+
+
+@dataclass(frozen=True)
+class _MetricRow:
+    """A metric of an iteration, and its change since the first one that has it."""
+
+    iteration: int
+    policy: str
+    name: str
+    metric: Metric
+    change: Estimate | None
+
+
+def _metric_rows(metrics: dict[str, list[tuple[int, Metric]]], report: Report) -> list[_MetricRow]:
+    first = {name: points[0] for name, points in metrics.items()}
+    return [
+        _MetricRow(
+            part.iteration.index,
+            part.iteration.policy,
+            name,
+            metric,
+            None if part.iteration.index == first[name][0] else _estimate(metric) - _estimate(first[name][1]),
+        )
+        for part in report.iterations
+        for name, metric in part.iteration.metrics.items()
+    ]
+
+
+def _estimate(metric: Metric) -> Estimate:
+    return Estimate(metric.value, metric.standard_error, metric.n)
 
 
 def _metrics(report: Report) -> dict[str, list[tuple[int, Metric]]]:

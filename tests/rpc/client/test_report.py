@@ -116,6 +116,7 @@ def test_it_shows_metrics_agreement_and_the_chosen_one(
     html = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.html"]
     assert "exact_match" in html and "± 0.05" in html and "(2 of 4 rows, 1 failed)" in html
+    assert "0.3</td><td" in html and "± 0.07071" in html  # the change since iteration 0, and its error
     assert html.count('class="chosen"') == 4
     assert "1m30s" in html
 
