@@ -197,13 +197,13 @@ def beta(task: Task, size: Size) -> Study:
 
 
 def combined(task: Task, size: Size) -> Study:
-    """Whether best-of-N adds to ILF."""
+    """Whether best-of-N adds to ILF; all rows but the greedy one are sampled as the task's run samples."""
 
     def ilf(seed: int) -> Tuned:
         return _tuned(size, Target.REFINEMENT, size.rows[-1], seed)
 
-    def best(policy: Tuned | None, seed: int) -> Step:
-        return BestAnswered(policy, _reward(size, seed), size.best_of, size.held_out, seed)
+    def best(policy: Tuned | None, n: int, seed: int) -> Step:
+        return BestAnswered(policy, _reward(size, seed), n, size.held_out, seed)
 
     return Study(
         name="combined",
@@ -211,10 +211,11 @@ def combined(task: Task, size: Size) -> Study:
         arms=_arms(
             size,
             {
-                "before any training": lambda seed: Answered(None, size.held_out, seed),
-                "before any training, best of N": lambda seed: best(None, seed),
-                "ILF": lambda seed: Answered(ilf(seed), size.held_out, seed),
-                "ILF, best of N": lambda seed: best(ilf(seed), seed),
+                "before any training": lambda seed: best(None, 1, seed),
+                "before any training, best of N": lambda seed: best(None, size.best_of, seed),
+                "ILF": lambda seed: best(ilf(seed), 1, seed),
+                "ILF, best of N": lambda seed: best(ilf(seed), size.best_of, seed),
+                "ILF, greedy": lambda seed: Answered(ilf(seed), size.held_out, seed),
             },
         ),
         metrics=[SCORE],
@@ -222,6 +223,7 @@ def combined(task: Task, size: Size) -> Study:
             "before any training": "ILF",
             "before any training, best of N": "before any training",
             "ILF, best of N": "ILF",
+            "ILF, greedy": "ILF",
         },
         paper=paper.COMBINED,
         paper_metric=f"{paper.WIN_OVER_HUMAN}, N = 64",

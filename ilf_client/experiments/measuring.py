@@ -67,7 +67,7 @@ class Answered(Step):
 
 @dataclass(frozen=True)
 class BestAnswered(Step):
-    """The best of N answers of a policy, by a reward model.
+    """The best of N sampled answers of a policy, by a reward model; with N = 1 it is the policy as it samples.
 
     Attributes:
         policy: A trained policy; None is the one before any training.

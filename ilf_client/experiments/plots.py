@@ -109,6 +109,11 @@ def _draw_lines(axes: Any, points: Sequence[_Point], rows: Sequence[str], *, log
     axes.set_xscale("log")
     if log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+    sizes = sorted({point.x for point in points})
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("training rows", fontsize=8)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, frameon=False)

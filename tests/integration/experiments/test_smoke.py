@@ -77,6 +77,7 @@ def test_a_killed_study_goes_on_and_ends_in_a_table(folder: Path) -> None:
         "before any training, best of N",
         "ILF",
         "ILF, best of N",
+        "ILF, greedy",
     ]
     assert all(row["estimate"]["n"] == 20 and row["seeds"] == 1 for row in table["rows"])
     assert study["missing"] == []
