@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,12 +71,13 @@ async def best_of_n(
         how = _prompting(spec, _pool_size(folder, spec, version))
         work = _Work(client, spec, folder, version, how, scorers)
         moments = [_Moments() for _ in scorers]
-        async for part in in_order(rows.parts(), work.scored):
-            for item in part.items:
-                for moment, scores in zip(moments, item.scores, strict=True):
-                    moment.add(scores)
-            if progress is not None:
-                progress(part.rows)
+        async with aclosing(in_order(rows.parts(), work.scored)) as parts:
+            async for part in parts:
+                for item in part.items:
+                    for moment, scores in zip(moments, item.scores, strict=True):
+                        moment.add(scores)
+                if progress is not None:
+                    progress(part.rows)
         scales = [moment.scale(scorer.name) for moment, scorer in zip(moments, scorers, strict=True)]
         return await _choose(work, rows, scales, functions)
 
@@ -213,17 +215,18 @@ async def _choose(
     dropped: Counter[str] = Counter()
     chosen = work.folder / CHOSEN
     count = 0
-    with new_file(chosen) as stream:
-        async for part in in_order(rows.parts(), work.scored):
-            dropped.update(part.dropped)
-            for item in part.items:
-                scores = _combined(item.scores, scales)
-                curve.add(scores)
-                for name, metric in metrics.items():
-                    values = [await measure(metric, name, item.row.context, text) for text in item.texts]
-                    metric_curves[name].add(scores, values)
-                stream.write(_chosen_line(item, scores, scales))
-            count += len(part.items)
+    async with aclosing(in_order(rows.parts(), work.scored)) as parts:
+        with new_file(chosen) as stream:
+            async for part in parts:
+                dropped.update(part.dropped)
+                for item in part.items:
+                    scores = _combined(item.scores, scales)
+                    curve.add(scores)
+                    for name, metric in metrics.items():
+                        values = [await measure(metric, name, item.row.context, text) for text in item.texts]
+                        metric_curves[name].add(scores, values)
+                    stream.write(_chosen_line(item, scores, scales))
+                count += len(part.items)
     dropped.update(rows.dropped)
     result = BestOfNResult(
         policy=str(work.version),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -62,16 +63,17 @@ async def evaluate(
         dropped: Counter[str] = Counter()
         count = 0
         work = _Work(sources, measures)
-        with new_file(folder / ITEMS) as stream:
-            async for part in in_order(rows.parts(), work.measured):
-                dropped.update(part.dropped)
-                count += len(part.rows)
-                for row in part.rows:
-                    collector.add(row)
-                    line = {"id": row.id, "cluster": row.cluster, "values": row.named}
-                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-                if progress is not None:
-                    progress(len(part.rows))
+        async with aclosing(in_order(rows.parts(), work.measured)) as parts:
+            with new_file(folder / ITEMS) as stream:
+                async for part in parts:
+                    dropped.update(part.dropped)
+                    count += len(part.rows)
+                    for row in part.rows:
+                        collector.add(row)
+                        line = {"id": row.id, "cluster": row.cluster, "values": row.named}
+                        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    if progress is not None:
+                        progress(len(part.rows))
         dropped.update(rows.dropped)
         result = EvaluationResult(
             figures=collector.figures(),

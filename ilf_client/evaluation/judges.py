@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -81,15 +82,16 @@ async def calibrate_judges(
         async def judged(part: tuple[int, list[Labelled]]) -> tuple[list[Labelled], dict[str, Record]]:
             return part[1], await stage.part(part[0], [row.item for row in part[1]], scorer.ask)
 
-        async for rows, records in in_order(_parts(labelled, dropped), judged):
-            for row in rows:
-                record = records[row.item.item_id]
-                if "error" in record:
-                    dropped[record["error"]] += 1
-                else:
-                    found.append(_Scored.of(row, record))
-            if progress is not None:
-                progress(len(rows))
+        async with aclosing(in_order(_parts(labelled, dropped), judged)) as parts:
+            async for rows, records in parts:
+                for row in rows:
+                    record = records[row.item.item_id]
+                    if "error" in record:
+                        dropped[record["error"]] += 1
+                    else:
+                        found.append(_Scored.of(row, record))
+                if progress is not None:
+                    progress(len(rows))
         report = _report(found, dropped)
         write_json(folder / RESULT, as_json(report))
     return report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -102,8 +102,8 @@ async def answers(
 
 async def in_order(
     parts: Iterable[PartT], work: Callable[[PartT], Awaitable[ResultT]], ahead: int = _PARTS_AHEAD
-) -> AsyncIterator[ResultT]:
-    """Results of all parts in their order, a few of them in work at a time."""
+) -> AsyncGenerator[ResultT, None]:
+    """Results of all parts in their order, a few of them in work at a time; closing it ends those in work."""
     tasks: deque[asyncio.Task[ResultT]] = deque()
 
     async def run(part: PartT) -> ResultT:
