@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         Waiting,
     )
     from ilf_client.models.specs import (
+        BestOfNStage,
         ColumnMap,
         DatasetSpec,
         EvaluateStage,
@@ -132,6 +133,7 @@ _MODULES: dict[str, str] = {
     "BestOfN": "ilf_client.models.reward",
     "BestOfNResult": "ilf_client.models.evaluation",
     "BestOfNSpec": "ilf_client.models.evaluation",
+    "BestOfNStage": "ilf_client.models.specs",
     "CancelledError": "ilf_common.errors",
     "Candidate": "ilf_client.models.runs",
     "CandidateScore": "ilf_client.models.inference",
@@ -245,6 +247,7 @@ __all__ = [
     "BestOfN",
     "BestOfNResult",
     "BestOfNSpec",
+    "BestOfNStage",
     "CancelledError",
     "Candidate",
     "CandidateScore",

@@ -164,6 +164,21 @@ class FinetuneStage:
 
 
 @dataclass(frozen=True)
+class BestOfNStage:
+    """The best of N samples of a policy.
+
+    Attributes:
+        n: N; 0 leaves it out.
+        reward_models: Choose the sample: one model of the reward service, or several (as in `RankStage`).
+        sampling: Its `n` stays unset. Default: temperature 1, top-p 0.95.
+    """
+
+    n: int = 0
+    reward_models: Sequence[str] = ()
+    sampling: SamplingParams | None = None
+
+
+@dataclass(frozen=True)
 class EvaluateStage:
     """How an iteration's policy is measured on the test contexts.
 
@@ -174,6 +189,7 @@ class EvaluateStage:
         judges: Comparison judges for the win rate.
         win_rate: Win rate against the initial policy.
         disabled: Skip the stage.
+        best_of_n: The best of N samples of the policy, beside its single output.
     """
 
     sampling: SamplingParams | None = None
@@ -182,6 +198,7 @@ class EvaluateStage:
     judges: Sequence[JudgeSpec] = ()
     win_rate: bool = False
     disabled: bool = False
+    best_of_n: BestOfNStage = field(default_factory=BestOfNStage)
 
 
 @dataclass(frozen=True)

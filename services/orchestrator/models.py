@@ -241,6 +241,15 @@ class FinetuneStage:
 
 
 @dataclass(frozen=True)
+class BestOfNStage:
+    """The best of N samples of a policy, by reward models; an N of 0 leaves it out."""
+
+    n: int = 0
+    reward_models: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True)
 class EvaluateStage:
     """What is measured on the test contexts."""
 
@@ -250,6 +259,7 @@ class EvaluateStage:
     judges: tuple[JudgeSpec, ...] = ()
     win_rate: bool = False
     disabled: bool = False
+    best_of_n: BestOfNStage = BestOfNStage()
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ilf_common.errors import FailedPreconditionError, FieldViolation, InvalidArgumentError
 from services.orchestrator.models import (
     REWARD_MODEL,
+    BestOfNStage,
     FeedbackSource,
     NothingToChange,
     OutputSource,
@@ -80,8 +82,19 @@ def _with_defaults(spec: RunSpec) -> RunSpec:
             spec.finetune,
             target=Target.REFINEMENT if spec.finetune.target is Target.UNSPECIFIED else spec.finetune.target,
         ),
-        evaluate=replace(spec.evaluate, sampling=_sampling(spec.evaluate.sampling, n=1, temperature=0.0)),
+        evaluate=replace(
+            spec.evaluate,
+            sampling=_sampling(spec.evaluate.sampling, n=1, temperature=0.0),
+            best_of_n=_best_of_n(spec.evaluate.best_of_n),
+        ),
     )
+
+
+def _best_of_n(stage: BestOfNStage) -> BestOfNStage:
+    if not stage.n:
+        return stage
+    sampling = stage.sampling
+    return replace(stage, sampling=_sampling(replace(sampling, n=sampling.n or stage.n), n=stage.n))
 
 
 def _sampling(sampling: Sampling, *, n: int, temperature: float = 1.0) -> Sampling:
@@ -156,12 +169,7 @@ def _check_reward_models(spec: RunSpec, found: _Violations) -> None:
     if spec.rank.ranker.name != REWARD_MODEL:
         found.check(not models, field, f"are only for the ranker {REWARD_MODEL}, not for {spec.rank.ranker.name!r}")
         return
-    found.check(
-        1 <= len(models) <= MAX_REWARD_MODELS and all(models),
-        field,
-        f"must name 1 to {MAX_REWARD_MODELS} models of the reward service, names {len(models)}",
-    )
-    found.check(len(set(models)) == len(models), field, "names must be unique")
+    _check_names(field, models, found)
 
 
 def _check_feedback(spec: RunSpec, found: _Violations) -> None:
@@ -208,12 +216,37 @@ def _check_evaluate(spec: RunSpec, found: _Violations) -> None:
             "evaluate.plugin_address",
             f"must be host:port, is {evaluate.plugin_address!r}",
         )
+    _check_best_of_n(evaluate.best_of_n, found)
     if not evaluate.disabled and not spec.preview_rows:
         found.check(
             bool(spec.dataset.test_uri),
             "dataset.test_uri",
             "is missing; evaluation needs contexts that no stage sees. Name some, or set evaluate.disabled",
         )
+
+
+def _check_best_of_n(stage: BestOfNStage, found: _Violations) -> None:
+    field = "evaluate.best_of_n"
+    if not stage.n:
+        found.check(not stage.reward_models, f"{field}.n", "is missing beside reward_models")
+        return
+    found.check(1 <= stage.n <= 1024, f"{field}.n", f"must be 1 to 1024, is {stage.n}")
+    found.check(
+        stage.sampling.n == stage.n,
+        f"{field}.sampling.n",
+        f"is {stage.sampling.n} beside {field}.n {stage.n}; unset it",
+    )
+    _check_names(f"{field}.reward_models", stage.reward_models, found)
+    _check_sampling(f"{field}.sampling", stage.sampling, found)
+
+
+def _check_names(field: str, models: Sequence[str], found: _Violations) -> None:
+    found.check(
+        1 <= len(models) <= MAX_REWARD_MODELS and all(models),
+        field,
+        f"must name 1 to {MAX_REWARD_MODELS} models of the reward service, names {len(models)}",
+    )
+    found.check(len(set(models)) == len(models), field, "names must be unique")
 
 
 def _check_sampling(field: str, sampling: Sampling, found: _Violations) -> None:

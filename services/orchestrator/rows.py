@@ -53,6 +53,9 @@ class Row:
         exact: The plugin's score of each refinement, where there is a plugin.
         output: Evaluation: what the policy answers to the context.
         win: Evaluation: 1, 0.5 or 0 against the initial policy's output.
+        best_output: Evaluation: the best of N samples by reward models.
+        best_reward: Evaluation: what the reward models say of it.
+        best_exact_match: Evaluation: the plugin's score of it, where there is a plugin.
         failure: Set where the row is bad; no stage touches it any more.
     """
 
@@ -73,6 +76,9 @@ class Row:
     nll: float | None = None
     nll_tokens: int | None = None
     win: float | None = None
+    best_output: str | None = None
+    best_reward: float | None = None
+    best_exact_match: float | None = None
     failure: Failure | None = None
 
     def failed(self, stage: str, error: IlfError) -> Row:
@@ -87,7 +93,18 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "refine": ("item_id", "refinements"),
     "rank": ("item_id", "scores"),
     "select": ("item_id", "chosen_index", "weights", "exact"),
-    "evaluate": ("item_id", "output", "output_tokens", "exact_match", "nll", "nll_tokens", "win"),
+    "evaluate": (
+        "item_id",
+        "output",
+        "output_tokens",
+        "exact_match",
+        "nll",
+        "nll_tokens",
+        "win",
+        "best_output",
+        "best_reward",
+        "best_exact_match",
+    ),
 }
 """The fields that a stage's shards hold, beside those of the failure."""
 
@@ -116,7 +133,8 @@ def with_columns(stage: str, rows: Sequence[Row] | None, columns: Mapping[str, C
     ids = columns["item_id"]
     if rows is not None and [row.item_id for row in rows] != ids:
         raise ValueError(f"the {stage} shard holds other rows than the shard before it")
-    names = COLUMNS[stage][1:]
+    # A shard of an earlier release lacks the columns that came later.
+    names = [name for name in COLUMNS[stage][1:] if name in columns]
     result = []
     for index, item_id in enumerate(ids):
         values = {name: _value(name, columns[name][index]) for name in names}

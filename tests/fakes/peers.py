@@ -124,8 +124,9 @@ class RefinementStandIn(refinement_grpc.RefinementServiceServicer):
             if poisoned(item.context, "generate"):
                 outcome.error.CopyFrom(poison_status())
             else:
-                text = f"{item.context} by {policy.digest[:6]} {item.seed % 1000}"
-                outcome.result.outputs.add(text=text, token_count=len(text.split()))
+                for sample in range(max(request.sampling.n, 1)):
+                    text = f"{item.context} by {policy.digest[:6]} {(item.seed + sample) % 1000}"
+                    outcome.result.outputs.add(text=text, token_count=len(text.split()))
                 outcome.result.usage.prompt_tokens = 10
                 outcome.result.usage.completion_tokens = 5
             outcomes.append(outcome)

@@ -44,6 +44,8 @@ _TYPES: Mapping[str, pa.DataType] = {
     "nll": pa.float64(),
     "nll_tokens": pa.int32(),
     "win": pa.float64(),
+    "best_reward": pa.float64(),
+    "best_exact_match": pa.float64(),
 }
 _SCHEMAS: Mapping[str, pa.Schema] = {
     stage: pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*names, *FAILURE_COLUMNS)])

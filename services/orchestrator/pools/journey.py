@@ -86,8 +86,10 @@ def journey(run: Run, meter: Meter, now: datetime) -> Journey:
 def _steps(run: Run) -> Iterator[_Step]:
     spec = run.spec
     evaluates = not spec.evaluate.disabled and not spec.preview_rows
+    best = (REWARD,) if spec.evaluate.best_of_n.n else ()
+    wins = (RANKING,) if spec.evaluate.win_rate else ()
     if evaluates:
-        yield _Step(0, ("evaluate",), (REFINEMENT,))
+        yield _Step(0, ("evaluate",), (REFINEMENT, *best))
     for number in range(1, 1 + (1 if spec.preview_rows else spec.iterations)):
         yield _Step(number, ("generate",), (REFINEMENT,) if spec.generate.source is OutputSource.POLICY else ())
         yield _Step(number, ("feedback",), (REFINEMENT,) if spec.feedback.source is FeedbackSource.CRITIC else ())
@@ -98,7 +100,7 @@ def _steps(run: Run) -> Iterator[_Step]:
         yield _Step(number, (_FINETUNE,))
         yield _Step(number, (_LOAD,), (REFINEMENT,))
         if evaluates:
-            yield _Step(number, ("evaluate",), (REFINEMENT, RANKING) if spec.evaluate.win_rate else (REFINEMENT,))
+            yield _Step(number, ("evaluate",), (REFINEMENT, *wins, *best))
 
 
 def _is_done(run: Run, step: _Step) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +15,7 @@ from services.orchestrator.rows import INPUT, Row
 from services.orchestrator.run import Usage
 from services.orchestrator.seeds import item_seed
 from services.orchestrator.shards import StageKey
+from services.orchestrator.stages.best_of_n import with_best_of_n
 from services.orchestrator.stages.generate import no_text, only_text
 from services.orchestrator.stages.inputs import EVALUATION
 from services.orchestrator.waiting import calls_of
@@ -40,6 +41,7 @@ async def evaluate(work: RunWork, iteration: int, rows: int, policy: str) -> Non
             "seed": str(spec.seed),
             "judges": work.run.plan.pins.get("judges", ""),
             "against": "initial policy" if compares else "nothing",
+            **await _best_of_n_key(work),
         },
     )
     metrics = ShardMetrics()
@@ -61,6 +63,14 @@ async def evaluate(work: RunWork, iteration: int, rows: int, policy: str) -> Non
     await work.journal.change(lambda run: run.with_iteration(replace(run.iteration(iteration), policy=policy)))
 
 
+async def _best_of_n_key(work: RunWork) -> dict[str, str]:
+    """What best-of-N adds to the key of a shard; nothing where nobody asked for it."""
+    models = work.spec.evaluate.best_of_n.reward_models
+    if not models:
+        return {}
+    return {"reward_models": await work.patiently("reward", lambda: work.peers.reward.models_digest(models))}
+
+
 def _metrics(rows: Sequence[Row]) -> Metrics:
     metrics = Metrics()
     good = [row for row in rows if row.failure is None]
@@ -69,6 +79,8 @@ def _metrics(rows: Sequence[Row]) -> Metrics:
     metrics.add("nll_per_token", (row.nll / row.nll_tokens for row in good if row.nll is not None and row.nll_tokens))
     metrics.add("win_rate", (row.win for row in good))
     metrics.add("mean_length", (row.output_tokens for row in good))
+    metrics.add("best_of_n_exact_match", (row.best_exact_match for row in good))
+    metrics.add("best_of_n_reward", (row.best_reward for row in good))
     return metrics
 
 
@@ -81,7 +93,11 @@ async def _measured(work: RunWork, policy: str, rows: Sequence[Row], rivals: dic
         found = await _with_nll(work, policy, found)
     if rivals:
         found = await _with_wins(work, found, rivals)
-    return Made(found, made.usage)
+    usage = made.usage
+    if work.spec.evaluate.best_of_n.n:
+        best = await with_best_of_n(work, policy, found)
+        found, usage = await _with_best_exact_match(work, best.rows), usage + best.usage
+    return Made(found, usage)
 
 
 async def _answered(work: RunWork, policy: str, rows: Sequence[Row]) -> Made:
@@ -109,13 +125,27 @@ async def _answered(work: RunWork, policy: str, rows: Sequence[Row]) -> Made:
 
 
 async def _with_exact_match(work: RunWork, rows: Sequence[Row]) -> list[Row]:
+    scores = await _exact_matches(work, {row.item_id: (row.context, row.output) for row in rows if row.failure is None})
+    return [replace(row, exact_match=scores[row.item_id]) if row.failure is None else row for row in rows]
+
+
+async def _with_best_exact_match(work: RunWork, rows: Sequence[Row]) -> list[Row]:
+    if not work.spec.evaluate.plugin_address:
+        return list(rows)
+    chosen = {row.item_id: (row.context, row.best_output) for row in rows if row.failure is None}
+    scores = await _exact_matches(work, chosen)
+    return [replace(row, best_exact_match=scores[row.item_id]) if row.failure is None else row for row in rows]
+
+
+async def _exact_matches(work: RunWork, outputs: Mapping[str, tuple[str, str | None]]) -> dict[str, float]:
+    """The plugin's scores of contexts and outputs, by item."""
     address = work.spec.evaluate.plugin_address
-    items = [Item(row.item_id, row.context, output=row.output or "") for row in rows if row.failure is None]
+    items = [Item(item_id, context, output=output or "") for item_id, (context, output) in outputs.items()]
     scores: dict[str, float] = {}
     for part in calls_of(items):
         given = await work.patiently("plugin", partial(work.peers.plugin.score_outputs, address, part))
         scores.update({item.item_id: score for item, score in zip(part, given, strict=True)})
-    return [replace(row, exact_match=scores[row.item_id]) if row.failure is None else row for row in rows]
+    return scores
 
 
 async def _with_nll(work: RunWork, policy: str, rows: Sequence[Row]) -> list[Row]:

@@ -26,6 +26,7 @@ NAMES = [
     "BestOfN",
     "BestOfNResult",
     "BestOfNSpec",
+    "BestOfNStage",
     "CancelledError",
     "Candidate",
     "CandidateScore",

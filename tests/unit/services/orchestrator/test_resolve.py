@@ -4,6 +4,7 @@ import pytest
 
 from ilf_common.errors import FailedPreconditionError, InvalidArgumentError
 from services.orchestrator.models import (
+    BestOfNStage,
     Columns,
     DatasetSpec,
     EvaluateStage,
@@ -49,6 +50,28 @@ def test_defaults_are_those_of_the_paper() -> None:
     assert spec.select.method is SelectionMethod.ARGMAX
     assert spec.finetune.target is Target.REFINEMENT
     assert resolve(spec) == spec
+
+
+def test_best_of_n_samples_n_and_as_the_paper_does() -> None:
+    stage = BestOfNStage(16, ("rm",))
+    spec = resolve(replace(GOOD, evaluate=EvaluateStage(best_of_n=stage)))
+    assert spec.evaluate.best_of_n.sampling == Sampling(16, 1.0, 0.95, 48)
+    assert resolve(spec) == spec
+
+
+@pytest.mark.parametrize(
+    ("stage", "field"),
+    [
+        (BestOfNStage(-1, ("rm",)), "n"),
+        (BestOfNStage(1025, ("rm",)), "n"),
+        (BestOfNStage(0, ("rm",)), "n"),
+        (BestOfNStage(4), "reward_models"),
+        (BestOfNStage(4, ("rm", "rm")), "reward_models"),
+        (BestOfNStage(4, ("rm",), Sampling(n=5)), "sampling.n"),
+    ],
+)
+def test_a_best_of_n_that_cannot_be_is_refused(stage: BestOfNStage, field: str) -> None:
+    assert f"spec.evaluate.best_of_n.{field}" in fields_of(replace(GOOD, evaluate=EvaluateStage(best_of_n=stage)))
 
 
 def test_all_wrong_fields_are_named_at_once() -> None:

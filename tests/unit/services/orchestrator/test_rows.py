@@ -29,6 +29,12 @@ def test_rows_come_back_from_their_shards() -> None:
     assert rows == ROWS
 
 
+def test_a_shard_of_an_earlier_release_leaves_later_columns_empty() -> None:
+    columns = to_columns("evaluate", ROWS)
+    del columns["best_output"]
+    assert [row.best_output for row in with_columns("evaluate", ROWS, columns)] == [None, None]
+
+
 def test_shards_of_other_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="other rows"):
         with_columns("refine", ROWS[:1], to_columns("refine", ROWS[1:]))

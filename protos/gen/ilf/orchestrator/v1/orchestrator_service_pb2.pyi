@@ -498,6 +498,7 @@ class EvaluateStage(_message.Message):
     JUDGES_FIELD_NUMBER: _builtins.int
     WIN_RATE_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
+    BEST_OF_N_FIELD_NUMBER: _builtins.int
     plugin_address: _builtins.str
     """host:port of the program with the task's exact metric; empty leaves it out."""
     nll: _builtins.bool
@@ -513,6 +514,10 @@ class EvaluateStage(_message.Message):
     def judges(self) -> _containers.RepeatedCompositeFieldContainer[_ranking_service_pb2.JudgeSpec]:
         """Win rate against the initial policy by comparison judges."""
 
+    @_builtins.property
+    def best_of_n(self) -> Global___BestOfNStage:
+        """The best of N samples of the policy, beside its single output."""
+
     def __init__(
         self,
         *,
@@ -522,14 +527,47 @@ class EvaluateStage(_message.Message):
         judges: _abc.Iterable[_ranking_service_pb2.JudgeSpec] | None = ...,
         win_rate: _builtins.bool = ...,
         disabled: _builtins.bool = ...,
+        best_of_n: Global___BestOfNStage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best_of_n", b"best_of_n", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "judges", b"judges", "nll", b"nll", "plugin_address", b"plugin_address", "sampling", b"sampling", "win_rate", b"win_rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_of_n", b"best_of_n", "disabled", b"disabled", "judges", b"judges", "nll", b"nll", "plugin_address", b"plugin_address", "sampling", b"sampling", "win_rate", b"win_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvaluateStage: _TypeAlias = EvaluateStage  # noqa: Y015
+
+@_typing.final
+class BestOfNStage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    N_FIELD_NUMBER: _builtins.int
+    REWARD_MODELS_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
+    n: _builtins.int
+    """N; 0 leaves it out."""
+    @_builtins.property
+    def reward_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Choose the sample: one model of the reward service, or several (as in RankStage)."""
+
+    @_builtins.property
+    def sampling(self) -> _common_pb2.SamplingParams:
+        """Its n stays unset. Temperature 1 and top-p 0.95 where unset."""
+
+    def __init__(
+        self,
+        *,
+        n: _builtins.int = ...,
+        reward_models: _abc.Iterable[_builtins.str] | None = ...,
+        sampling: _common_pb2.SamplingParams | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["n", b"n", "reward_models", b"reward_models", "sampling", b"sampling"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BestOfNStage: _TypeAlias = BestOfNStage  # noqa: Y015
 
 @_typing.final
 class RunSpec(_message.Message):

@@ -1,0 +1,64 @@
+"""Best-of-N in evaluation: what the policy answers when reward models choose among N of its samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ilf_common.errors import InternalError
+from services.orchestrator.ports import Item, Outcome, SamplingCall
+from services.orchestrator.rows import Row, Score
+from services.orchestrator.run import Usage
+from services.orchestrator.seeds import item_seed
+from services.orchestrator.stages.generate import no_text
+from services.orchestrator.stages.inputs import EVALUATION
+from services.orchestrator.work import Made, RunWork
+
+STAGE = "evaluate"
+_DRAWS = "best_of_n"
+"""Tells the seeds of these samples from that of the single output."""
+
+
+async def with_best_of_n(work: RunWork, policy: str, rows: Sequence[Row]) -> Made:
+    """The rows with the sample of the highest reward, the first of equals; a row without one is bad."""
+    drawn = await _drawn(work, policy, rows)
+    items = [Item(row.item_id, row.context, candidates=row.refinements) for row in drawn.rows if row.failure is None]
+    models = work.spec.evaluate.best_of_n.reward_models
+    found = await work.outcomes("reward", STAGE, items, lambda part: work.peers.reward.rank(models, part))
+    chosen = [_chosen(row, found[row.item_id]) if row.failure is None else row for row in drawn.rows]
+    # The samples themselves are not kept.
+    return Made([replace(row, refinements=()) for row in chosen], drawn.usage)
+
+
+async def _drawn(work: RunWork, policy: str, rows: Sequence[Row]) -> Made:
+    """The rows with their samples as candidates."""
+    spec = work.spec
+    call = SamplingCall(policy, spec.evaluate.best_of_n.sampling, spec.generate.template, spec.generate.post_processing)
+    items = [
+        Item(row.item_id, row.context, seed=item_seed(spec.seed, EVALUATION, _DRAWS, row.item_id))
+        for row in rows
+        if row.failure is None
+    ]
+    found = await work.outcomes("refinement", STAGE, items, lambda part: work.peers.refinement.generate(call, part))
+    usage = Usage()
+    made = []
+    for row in rows:
+        if row.failure is None:
+            outcome = found[row.item_id]
+            if outcome.result is None or not outcome.result.texts:
+                row = row.failed(STAGE, outcome.error or no_text())
+            else:
+                usage += outcome.result.usage
+                row = replace(row, refinements=outcome.result.texts)
+        made.append(row)
+    return Made(made, usage)
+
+
+def _chosen(row: Row, outcome: Outcome[tuple[Score, ...]]) -> Row:
+    scores = [one.score for one in outcome.result or ()]
+    if len(scores) != len(row.refinements) or not all(map(math.isfinite, scores)):
+        wrong = InternalError("The reward service answered no finite reward for each sample.", reason="NO_SCORES")
+        return row.failed(STAGE, outcome.error or wrong)
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return replace(row, best_output=row.refinements[best], best_reward=scores[best])
