@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -100,6 +101,8 @@ def run(
             lambda: _print_plan(steps),
         )
         return
+    # As Ctrl-C does: the services that this command started are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = program.run(bench, names, _access(session, options["task"]), parallel, _say)
     _show(session, bench, results)
     if any(found.missing for _, found in results):
