@@ -81,7 +81,7 @@ def _encode(
     pairs, alike = encode_pairs(found.rows, inputs, max_length=wanted.max_length)
     dropped = {**found.dropped, **({_EQUAL_TOKENS: alike} if alike else {})}
     if not pairs:
-        reasons = ", ".join(f"{count} dropped as {reason}" for reason, count in dropped.items()) or "it has no rows"
+        reasons = ", ".join(f"{count} dropped as {reason}" for reason, count in dropped.items()) or "none is left"
         raise TrainerError(FailureReason.BAD_DATA, f"No comparison of {where} can be used: {reasons}.")
     return pairs, dropped
 

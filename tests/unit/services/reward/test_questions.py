@@ -221,6 +221,14 @@ async def test_many_comparisons_are_measured_in_pieces_that_leave_room_for_other
     assert report.pairs == 1200 and report.accuracy.value == 1.0
 
 
+async def test_a_number_that_is_none_ends_the_measuring() -> None:
+    around = world(a=FakeRewardModel())
+    around.comparisons = comparisons(("one", "5", "3"), ("two", "?", "2"))
+    with pytest.raises(InternalError) as caught:
+        await evaluated(around, ["a"])
+    assert caught.value.reason == "REWARD_NOT_FINITE"
+
+
 async def test_nothing_left_to_measure_on_says_why() -> None:
     around = world(a=FakeRewardModel(trained_on=frozenset({context_digest("seen")})))
     around.comparisons = comparisons(("seen", "9", "1"))
