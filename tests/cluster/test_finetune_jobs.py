@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from services.finetune.adapters.kubernetes_api import PODS, Cluster, RefusedErro
 from services.finetune.models import JobState
 from services.finetune.trainer.outcome import FailureReason, TrainerResult
 from tests.cluster.finetune_cluster import (
+    SCRIPT_IMAGE,
     Place,
     controller,
     eventually,
@@ -28,6 +30,7 @@ from tests.cluster.finetune_cluster import (
 
 pytestmark = [needs_cluster, pytest.mark.cluster]
 
+GPU = "nvidia.com/gpu"
 SLEEP = "trap 'exit 75' TERM; sleep 3600 & wait"
 STUBBORN = "echo going on; trap '' TERM; sleep 3600"
 
@@ -112,6 +115,50 @@ async def test_a_deleted_pod_counts_and_an_evicted_one_does_not(place: Place) ->
         place.kubectl("delete", "pod", place.find("pods", job)[0]["metadata"]["name"], "--wait=false")
         again = await until(service, job, lambda job: is_running(job) and job.attempts == 2)
         await service.cancel(job.name)
+
+
+async def test_a_preempted_pod_does_not_count_and_runs_when_there_is_room(place: Place) -> None:
+    gpus = sum(int(node["status"]["allocatable"].get(GPU, 0)) for node in place.find("nodes"))
+    if not gpus:
+        pytest.skip(f"no node has {GPU}, pretended or not")
+    options = {"gpu_resource": GPU, "gpus": gpus}
+    async with controller(place.settings({"stubborn": STUBBORN}, max_attempts=1, **options)) as service:
+        job = await service.create("r1", place.spec("stubborn"))
+        await until(service, job, is_running)
+        with more_important_pod(place, gpus):
+            waiting = await until(service, job, lambda job: not is_running(job))
+            assert not waiting.state.ended
+            await until(service, job, lambda job: reasons(job)[-1] == "UNSCHEDULABLE")
+        again = await until(service, job, is_running)
+        assert again.attempts == 1
+        assert any("PreemptionByScheduler" in condition.message for condition in again.conditions)
+        await service.cancel(job.name)
+
+
+@contextmanager
+def more_important_pod(place: Place, gpus: int) -> Iterator[None]:
+    """A pod of a priority above all others that takes so many GPUs."""
+    important = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1_000_000}
+    kubectl("apply", "-f", "-", stdin={**important, "metadata": {"name": place.namespace}})
+    container = {
+        "name": "sleep",
+        "image": SCRIPT_IMAGE,
+        "command": ["sleep", "3600"],
+        "resources": {"limits": {GPU: str(gpus)}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    spec = {
+        "priorityClassName": place.namespace,
+        "terminationGracePeriodSeconds": 0,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+    }
+    place.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "important"}, "spec": spec})
+    try:
+        yield
+    finally:
+        place.kubectl("delete", "pod", "important", "--wait=false")
+        kubectl("delete", "priorityclass", place.namespace)
 
 
 async def test_a_terminated_trainer_that_left_a_checkpoint_does_not_count(place: Place) -> None:

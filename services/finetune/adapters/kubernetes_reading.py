@@ -86,6 +86,10 @@ def waiting_for(seen: JobObjects) -> tuple[str, str]:
         return ("QUOTA" if "quota" in text else "REFUSED"), f"{refused.get('reason')}: {text}"
     failed = [pod for pod in seen.pods if _phase(pod) == "Failed"]
     if failed and not _live(seen.pods):
+        taken = _condition(max(failed, key=lambda pod: _started(pod) or 0.0), "DisruptionTarget")
+        if taken is not None:
+            text = f"The cluster took the trainer's pod away ({taken.get('reason')}: {taken.get('message', '')})"
+            return "DISRUPTED", f"{text}; this counts as no attempt. Its next pod is started after a while."
         return "RESTARTING", f"The trainer ended ({last_words(failed)}); its next pod is started after a while."
     return "STARTING", "Its pods are being started."
 

@@ -70,6 +70,15 @@ def test_failures_that_kubernetes_counts_are_attempts() -> None:
     )
 
 
+def test_a_pod_that_the_cluster_took_away_is_not_said_to_have_failed() -> None:
+    taken = ended(137)
+    preempted = true("DisruptionTarget", "preempting to accommodate a higher priority pod")
+    taken["status"]["conditions"] = [{**preempted, "reason": "PreemptionByScheduler"}]
+    seen = observe(JOB, objects(top(), taken))
+    assert (seen.phase, seen.reason) == (RunnerPhase.WAITING, "DISRUPTED")
+    assert "PreemptionByScheduler: preempting to accommodate" in seen.message
+
+
 def test_a_group_runs_when_all_of_it_does() -> None:
     seen = observe(JOB, objects(top(), RUNNING, pod("Pending", waiting={"reason": "ContainerCreating"})))
     assert (seen.phase, seen.reason) == (RunnerPhase.WAITING, "STARTING")
