@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ilf_client import AsyncClient
-from ilf_client.config import apply_overrides, build, plain, read_yaml
+from ilf_client.config import apply_overrides, build, read_yaml
 from ilf_client.evaluation.files import digest_of
 from ilf_client.experiments.task import TaskRow, run_key
 from ilf_client.models.inference import CompareItem, JudgeSpec, RankItem
@@ -61,7 +61,7 @@ class Slf5k:
         """The run and the files' contents."""
         rows = {part: digest_of([row.__dict__ for row in self._rows[part]]) for part in _FILES}
         run = run_key(self._data(()), self.spec())
-        return {"task": self.name, "rows": rows, "reward": plain(self.reward_hyperparameters), **run}
+        return {"task": self.name, "rows": rows, **run}
 
     @property
     def refine_without_feedback(self) -> PromptTemplate:

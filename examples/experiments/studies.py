@@ -47,7 +47,7 @@ def rankers(task: Task, size: Size) -> Study:
     names = [ENSEMBLE, *judges, REWARD, "embedding", "length", "random", CEILING]
 
     def step(name: str, seed: int) -> Step:
-        return Chosen(_pool(size, seed), name, _reward(size, seed) if name == REWARD else None)
+        return Chosen(_pool(size, seed), name, _reward(task, size, seed) if name == REWARD else None)
 
     return Study(
         name="rankers",
@@ -203,7 +203,7 @@ def combined(task: Task, size: Size) -> Study:
         return _tuned(size, Target.REFINEMENT, size.rows[-1], seed)
 
     def best(policy: Tuned | None, n: int, seed: int) -> Step:
-        return BestAnswered(policy, _reward(size, seed), n, size.held_out, seed)
+        return BestAnswered(policy, _reward(task, size, seed), n, size.held_out, seed)
 
     return Study(
         name="combined",
@@ -247,8 +247,8 @@ def _pool(size: Size, seed: int) -> Refined:
     return Refined("train", size.rows[-1], size.samples, seed)
 
 
-def _reward(size: Size, seed: int) -> RewardTrained:
-    return RewardTrained(size.comparisons, seed)
+def _reward(task: Task, size: Size, seed: int) -> RewardTrained:
+    return RewardTrained(size.comparisons, seed, task.reward_hyperparameters)
 
 
 def _tuned(size: Size, target: Target, rows: int, seed: int) -> Tuned:

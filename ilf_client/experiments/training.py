@@ -11,7 +11,7 @@ from enum import Enum
 from ilf_client.experiments.lab import Lab, Record, Step
 from ilf_client.experiments.refining import Refined, RefinedRow, from_columns, push_lines, push_rows
 from ilf_client.experiments.runs import finished_job, finished_run
-from ilf_client.models.jobs import FinetuneKind, FinetuneSpec, RewardLoss, RewardOptions
+from ilf_client.models.jobs import FinetuneKind, FinetuneSpec, Hyperparameters, RewardLoss, RewardOptions
 from ilf_client.models.specs import DatasetSpec, FeedbackSource, RunSpec
 from ilf_common.errors import NotFoundError
 
@@ -138,11 +138,13 @@ class RewardTrained(Step):
     Attributes:
         comparisons: How many.
         seed: Of comparisons and training.
-        loss: How it is trained.
+        hyperparameters: How it is trained; the seed apart.
+        loss: What its training minimises.
     """
 
     comparisons: int
     seed: int
+    hyperparameters: Hyperparameters
     loss: RewardLoss = RewardLoss.BRADLEY_TERRY
 
     @property
@@ -167,7 +169,7 @@ class RewardTrained(Step):
                 base_model=spec.base_model or spec.policy,
                 dataset_uri=await push_lines(lab, self, "comparisons", lines),
                 output_uri=f"experiments/{lab.name(self)}",
-                hyperparameters=replace(lab.task.reward_hyperparameters, seed=self.seed),
+                hyperparameters=replace(self.hyperparameters, seed=self.seed),
                 reward=RewardOptions(loss=self.loss),
             ),
         )
