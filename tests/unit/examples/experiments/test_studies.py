@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,21 @@ def test_a_model_counts_as_made_once_its_card_is_there(tmp_path: Path) -> None:
     assert list(family(tmp_path)) == ["m"]
     (folder / "README.md").write_text("card")
     assert family(tmp_path)["xs"] == folder
+
+
+def test_models_that_are_made_are_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "xs").mkdir(parents=True)
+    (tmp_path / "models" / "xs" / "README.md").write_text("card")
+    trained: list[Sequence[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: trained.append(command))
+    result = ilf("models", "--folder", str(tmp_path), "--seed", "3")
+    assert result.exit_code == 0, result.output
+    (command,) = trained
+    assert command[1:] == [
+        *("-m", "examples.word_removal.make_model", "--size", "s", "--seed", "3", "--threads", "1"),
+        *("--output", str(tmp_path / "models" / "s")),
+    ]
+    assert "xs: made already" in result.output
 
 
 def ilf(*arguments: str) -> Any:
