@@ -13,7 +13,8 @@ class Size:
         name: On the command line.
         seeds: Repetitions of every arm, each with contexts, samples and training of its own.
         rows: Training contexts of the policies that are compared, ascending.
-        held_out: Contexts that the policies are measured on.
+        pool: Development contexts whose refinements are ranked, compared and scored.
+        held_out: Test contexts that the policies are measured on.
         samples: Refinements of a context.
         round_rows: New contexts of a round, where rounds and selections are compared.
         rounds: Rounds.
@@ -26,6 +27,7 @@ class Size:
     name: str
     seeds: int
     rows: tuple[int, ...]
+    pool: int
     held_out: int
     samples: int
     round_rows: int
@@ -39,8 +41,8 @@ class Size:
 SIZES: dict[str, Size] = {
     size.name: size
     for size in (
-        Size("smoke", 1, (8, 16), 20, 3, 16, 2, (0.0, 8.0), 4, 64, 2),
-        Size("small", 3, (30, 100, 300), 300, 5, 100, 2, (0.0, 2.0, 8.0), 16, 1500, 50),
-        Size("paper", 3, (100, 1000, 5000), 698, 5, 100, 3, (0.0, 2.0, 8.0, 32.0), 64, 5000, 50),
+        Size("smoke", 1, (8, 16), 16, 20, 3, 16, 2, (0.0, 8.0), 4, 64, 2),
+        Size("small", 3, (30, 100, 300), 300, 300, 5, 100, 2, (0.0, 2.0, 8.0), 16, 1500, 50),
+        Size("paper", 3, (100, 1000, 5000), 500, 698, 5, 100, 3, (0.0, 2.0, 8.0, 32.0), 64, 5000, 50),
     )
 }

@@ -1,7 +1,8 @@
 """SLF5K's files as published: posts, summaries, feedback, references and comparisons, judged by models.
 
-https://huggingface.co/datasets/JeremyAlain/SLF5K has four JSON-lines files. Training contexts come from `train`, those
-of reward models and of held-out likelihoods from `validation` (else `dev`), the policies' from `test`.
+https://huggingface.co/datasets/JeremyAlain/SLF5K has four JSON-lines files. Policies and reward models learn from
+`train`; rankers, refinements and likelihoods are measured on `validation` (else `development` or `dev`), policies on
+`test`.
 """
 
 from __future__ import annotations
@@ -149,7 +150,14 @@ class Slf5k:
 
     @cached_property
     def _rows(self) -> dict[str, list[TaskRow]]:
-        return {part: _read(self.folder, names) for part, names in _FILES.items()}
+        rows = {part: _read(self.folder, names) for part, names in _FILES.items()}
+        seen: set[str] = set()
+        for part, found in rows.items():
+            contexts = {row.context for row in found}
+            if shared := len(contexts & seen):
+                raise InvalidArgumentError.of("--data", f"{part} has {shared} contexts of another file; take them out")
+            seen |= contexts
+        return rows
 
 
 def _read(folder: Path, names: Sequence[str]) -> list[TaskRow]:

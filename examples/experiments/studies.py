@@ -47,7 +47,7 @@ def rankers(task: Task, size: Size) -> Study:
     names = [ENSEMBLE, *judges, REWARD, "embedding", "length", "random", CEILING]
 
     def step(name: str, seed: int) -> Step:
-        return Chosen(_pool(size, seed), name, _reward(task, size, seed) if name == REWARD else None)
+        return Chosen(_held_out(size, seed), name, _reward(task, size, seed) if name == REWARD else None)
 
     return Study(
         name="rankers",
@@ -64,8 +64,8 @@ def refinement_quality(task: Task, size: Size) -> Study:
     """What feedback and the choice are worth."""
 
     def step(choice: Choice, seed: int) -> Step:
-        blind = RefinedBlindly("train", size.rows[-1], seed) if choice is Choice.BLIND else None
-        return Quality(_pool(size, seed), choice, blind)
+        blind = RefinedBlindly("dev", size.pool, seed) if choice is Choice.BLIND else None
+        return Quality(_held_out(size, seed), choice, blind)
 
     random_one = Choice.RANDOM.label
     return Study(
@@ -114,8 +114,7 @@ def nll_scaling(task: Task, size: Size) -> Study:
     """How likelihood grows with data."""
 
     def step(cell: tuple[Target, int], seed: int) -> Step:
-        held_out = Refined("dev", size.held_out, size.samples, seed)
-        return Likelihood(_tuned(size, cell[0], cell[1], seed), held_out)
+        return Likelihood(_tuned(size, cell[0], cell[1], seed), _held_out(size, seed))
 
     cells = [(target, rows) for target in _NLL_TARGETS for rows in size.rows]
 
@@ -243,8 +242,8 @@ STUDIES: dict[str, Builder] = {
 }
 
 
-def _pool(size: Size, seed: int) -> Refined:
-    return Refined("train", size.rows[-1], size.samples, seed)
+def _held_out(size: Size, seed: int) -> Refined:
+    return Refined("dev", size.pool, size.samples, seed)
 
 
 def _reward(task: Task, size: Size, seed: int) -> RewardTrained:
@@ -252,7 +251,7 @@ def _reward(task: Task, size: Size, seed: int) -> RewardTrained:
 
 
 def _tuned(size: Size, target: Target, rows: int, seed: int) -> Tuned:
-    return Tuned(_pool(size, seed), target, rows, seed)
+    return Tuned(Refined("train", size.rows[-1], size.samples, seed), target, rows, seed)
 
 
 def _cell(target: Target, rows: int) -> str:

@@ -87,7 +87,8 @@ def run(
 ) -> None:
     """Run studies; what is finished is not run again, and an interrupted command goes on where it was.
 
-    The services of --server or of `ilf up` are used; where there are none, own ones with the shipped model are started.
+    For word-removal the command starts services of its own, on free ports, and stops them at its end, unless --server
+    names others that serve the model word-removal. For slf5k it uses --server, `ilf connect` or `ilf up`.
     """
     program = _program()
     if everything == bool(names):
@@ -154,16 +155,10 @@ def _check(program: Any, names: Sequence[str]) -> None:
 
 
 def _access(session: Session, task: str) -> Any:
-    """The services that are named or up; None where the command has to start its own."""
+    """The services to use; None where the command has to start its own, with the models of the task that is shipped."""
     from ilf_client.cli.addresses import access
-    from ilf_client.connection import read_connection
-    from ilf_client.stack.state import read_state, state_dir
 
-    state = read_state(state_dir())
-    up = state is not None and bool(state.alive)
-    if session.server or up or read_connection(state_dir()) is not None or task != "word-removal":
-        return access(session.server)
-    return None
+    return None if task == "word-removal" and not session.server else access(session.server)
 
 
 def _show(session: Session, bench: Any, results: Any) -> None:

@@ -133,7 +133,7 @@ class Looped(Step):
 
 @dataclass(frozen=True)
 class RewardTrained(Step):
-    """A reward model trained on comparisons of the task.
+    """A reward model trained on the comparisons of training contexts.
 
     Attributes:
         comparisons: How many.
@@ -154,7 +154,7 @@ class RewardTrained(Step):
 
     async def make(self, lab: Lab) -> Record:
         """Runs the job; answers the reward model's URI."""
-        rows = lab.task.rows("dev", self.comparisons, self.seed)
+        rows = lab.task.rows("train", self.comparisons, self.seed)
         lines = [
             {"prompt": row.context, "chosen": row.chosen, "rejected": row.rejected}
             for row in rows

@@ -102,6 +102,14 @@ def test_slf5k_rows_come_from_its_files() -> None:
         slf5k().rows("train", 25, 0)
 
 
+def test_slf5k_refuses_files_that_share_contexts(tmp_path: Path) -> None:
+    for name in ("train", "dev", "test"):
+        line = (SUMMARIES / "data" / "train.jsonl").read_text().splitlines()[0]
+        (tmp_path / f"{name}.jsonl").write_text(f"{line}\n")
+    with pytest.raises(InvalidArgumentError, match="dev has 1 contexts of another file"):
+        Slf5k(tmp_path, SUMMARIES / "run.yaml").rows("train", 1, 0)
+
+
 def test_slf5k_wants_its_files(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"has no train\.jsonl"):
         Slf5k(tmp_path, SUMMARIES / "run.yaml").rows("train", 1, 0)
