@@ -68,14 +68,13 @@ class TransformersRewardModel:
         from ilf_common.engine.causal_model import padded
 
         assert self.inputs.answers is not None
-        positive, negative = self.inputs.answers
         ids, mask, positions = padded(sequences, self._pad_token_id, left=True, device=self._model.device)
-        logits = (
-            self._model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1)
-            .logits[:, -1]
-            .double()
+        output = self._model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
         )
-        return logits[:, positive] - logits[:, negative]
+        positive, negative = self.inputs.answers
+        answers = output.logits[:, -1, [positive, negative]].double()
+        return answers[:, 0] - answers[:, 1]
 
 
 class TransformersRewardLoader:
