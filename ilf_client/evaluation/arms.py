@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ilf_client.evaluation.best_of_n import CHOSEN, RESULT
 from ilf_client.evaluation.files import digest_of
-from ilf_client.evaluation.parts import Stage
+from ilf_client.evaluation.parts import Stage, failure_of
 from ilf_client.evaluation.rows import Part, RowReader
 from ilf_client.evaluation.sampling import Prompting, Version, pinned, sample
 from ilf_client.evaluation.texts import TextMap, outputs_of
@@ -63,7 +63,7 @@ class PolicySource:
         outputs = {
             item_id: record["samples"][0]["text"] for item_id, record in records.items() if "error" not in record
         }
-        return Answers(outputs, [record["error"] for record in records.values() if "error" in record])
+        return Answers(outputs, [failure_of(record) for record in records.values() if "error" in record])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ilf_client.evaluation.files import as_json, new_file, owned, write_json
 from ilf_client.evaluation.metrics import Metric, all_metrics, measure
-from ilf_client.evaluation.parts import Record, Stage, in_order
+from ilf_client.evaluation.parts import Record, Stage, failure_of, in_order
 from ilf_client.evaluation.rows import Part, RowReader
 from ilf_client.evaluation.sampling import Prompting, Version, pinned, sample
 from ilf_client.evaluation.scoring import Candidates, Scorer, scorers_of
@@ -159,7 +159,7 @@ class _Work:
     async def scored(self, part: Part) -> _ScoredPart:
         """The samples of a part with all their scores, and what had to be left out."""
         sampled = await sample(self._client, self.version, self._how, self._samples, part)
-        dropped = Counter(record["error"] for record in sampled.values() if "error" in record)
+        dropped = Counter(failure_of(record) for record in sampled.values() if "error" in record)
         candidates = [
             Candidates(row.id, row.context, row.initial_output or "", row.feedback or "", self._texts(row, sampled))
             for row in part.rows
@@ -173,7 +173,7 @@ class _Work:
         rows = {row.id: row for row in part.rows}
         for candidate in candidates:
             records = [table[candidate.item_id] for table in tables]
-            failure = next((record["error"] for record in records if "error" in record), None)
+            failure = next((failure_of(record) for record in records if "error" in record), None)
             if failure is not None:
                 dropped[failure] += 1
                 continue

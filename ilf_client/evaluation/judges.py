@@ -15,7 +15,7 @@ import numpy as np
 
 from ilf_client.evaluation.arms import cluster_of
 from ilf_client.evaluation.files import as_json, digest_of, owned, write_json
-from ilf_client.evaluation.parts import Record, Stage, in_order
+from ilf_client.evaluation.parts import Record, Stage, failure_of, in_order
 from ilf_client.evaluation.rows import PART_ROWS
 from ilf_client.evaluation.scoring import Candidates, RankerScores
 from ilf_client.models.inference import RankerSpec
@@ -87,7 +87,7 @@ async def calibrate_judges(
                 for row in rows:
                     record = records[row.item.item_id]
                     if "error" in record:
-                        dropped[record["error"]] += 1
+                        dropped[failure_of(record)] += 1
                     else:
                         found.append(_Scored.of(row, record))
                 if progress is not None:

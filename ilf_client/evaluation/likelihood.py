@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ilf_client.evaluation.parts import Record, Stage, answers
+from ilf_client.evaluation.parts import Record, Stage, answers, failure_of
 from ilf_client.evaluation.rows import Part
 from ilf_client.evaluation.sampling import Prompting, Version, sample, template_key
 from ilf_client.models.evaluation import Divergence
@@ -138,12 +138,12 @@ def plain_template(template: Template) -> PromptTemplate | None:
 
 def _gap(row_id: str, drawn: Record, own: dict[str, Record], others: dict[str, Record]) -> Gap:
     if "error" in drawn:
-        return Gap(failure=drawn["error"])
+        return Gap(failure=failure_of(drawn))
     gaps = []
     for k in range(len(drawn["samples"])):
         first, second = own[f"{row_id}/{k}"], others[f"{row_id}/{k}"]
         for record in (first, second):
             if "error" in record:
-                return Gap(failure=record["error"])
+                return Gap(failure=failure_of(record))
         gaps.append(first["logprob"] - second["logprob"])
     return Gap(sum(gaps) / len(gaps))

@@ -12,7 +12,7 @@ from ilf_client.evaluation.judging import Bench, won
 from ilf_client.evaluation.likelihood import Divergences, Gap, Likelihoods
 from ilf_client.evaluation.metrics import Metric, measure
 from ilf_client.evaluation.overlap import rouge_l
-from ilf_client.evaluation.parts import Stage
+from ilf_client.evaluation.parts import Stage, failure_of
 from ilf_client.evaluation.rows import Part, RowReader
 from ilf_client.evaluation.sampling import Version, pinned
 from ilf_client.evaluation.scoring import Candidates, RankerScores
@@ -129,7 +129,7 @@ def win_measure(bench: Bench, pairings: Sequence[Pairing]) -> Measure:
                 if record is None:
                     continue
                 if "error" in record:
-                    dropped[f"{bench.name}: {record['error']}"] += 1
+                    dropped[f"{bench.name}: {failure_of(record)}"] += 1
                     continue
                 verdict = {WIN_RATE: won(record["probability"])}
                 if "position_bias" in record:
@@ -163,7 +163,7 @@ def incorporated_measure(client: AsyncClient, ranker: RankerSpec, folder: Path) 
         for row in rows:
             record = found.get(row.id, {})
             if "error" in record:
-                dropped[f"{INCORPORATED}: {record['error']}"] += 1
+                dropped[f"{INCORPORATED}: {failure_of(record)}"] += 1
                 continue
             for arm, score in zip(arms[row.id], record.get("scores", ()), strict=False):
                 row.arms[arm][INCORPORATED] = float(score > 0.5)
@@ -186,7 +186,7 @@ def nll_measure(arm: str, column: str, scorer: Likelihoods, targets: TextMap) ->
             if record is None:
                 continue
             if "error" in record:
-                dropped[f"nll {column}: {record['error']}"] += 1
+                dropped[f"nll {column}: {failure_of(record)}"] += 1
                 continue
             values = row.arms.setdefault(arm, {})
             values[f"nll {column}"] = -record["logprob"]

@@ -100,6 +100,11 @@ async def answers(
         raise passing
 
 
+def failure_of(record: Record) -> str:
+    """Why an item has no answer: its reason, or what is wrong where the reason says only that a field is."""
+    return str(record["message"] if record["error"] == InvalidArgumentError.default_reason else record["error"])
+
+
 async def in_order(
     parts: Iterable[PartT], work: Callable[[PartT], Awaitable[ResultT]], ahead: int = _PARTS_AHEAD
 ) -> AsyncGenerator[ResultT, None]:
