@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ilf_client.cli.options import Session, service_options
+from ilf_client.cli.options import Session, work_options
 
 if TYPE_CHECKING:
     from ilf_client.models.evaluation import BestOfNResult
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Where samples, scores and results lie; the same folder again goes on there. Default: beside CONFIG.",
 )
-@service_options
+@work_options
 def best_of_n(session: Session, config: Path, overrides: Sequence[str], folder: Path | None) -> None:
     """Sample N outputs for each context of a dataset, score them, keep the best.
 

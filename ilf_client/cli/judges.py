@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ilf_client.cli.options import Session, service_options
+from ilf_client.cli.options import Session, work_options
 
 if TYPE_CHECKING:
     from ilf_client.models.judges import JudgesReport
@@ -31,7 +31,7 @@ def judges() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Where answers and results lie; the same folder again goes on there. Default: beside LABELLED.",
 )
-@service_options
+@work_options
 def calibrate(session: Session, labelled: Path, ranker_file: Path | None, folder: Path | None) -> None:
     """Compare judges with people on LABELLED: accuracy, ECE, Brier, temperature and the pull of length, judge by judge.
 

@@ -55,8 +55,8 @@ def session_options(command: F) -> F:
     return pass_session(option(command))  # type: ignore[return-value]
 
 
-def connection_options(command: F) -> F:
-    """`--server` and `--timeout` with those of `session_options`."""
+def server_options(command: F) -> F:
+    """`--server` with those of `session_options`."""
     server = click.option(
         "--server",
         metavar="HOST[:PORT]",
@@ -65,6 +65,11 @@ def connection_options(command: F) -> F:
         help="Where the services are: a host with the default ports, or one gateway. Default: ILF_SERVER, then what "
         "`ilf connect` reaches, then what `ilf up` started here.",
     )
+    return session_options(server(command))
+
+
+def connection_options(command: F) -> F:
+    """`--timeout` with those of `server_options`."""
     timeout = click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
@@ -73,7 +78,12 @@ def connection_options(command: F) -> F:
         callback=_set("timeout"),
         help="Give a call up after so long.",
     )
-    return session_options(server(timeout(command)))
+    return server_options(timeout(command))
+
+
+def work_options(command: F) -> F:
+    """`-o json` with those of `server_options`: for work of many calls, which goes on where it stopped."""
+    return server_options(_format_option(command))
 
 
 def output_options(command: F) -> F:

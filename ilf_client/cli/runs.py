@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ilf_client.cli.options import Session, connection_options, service_options
+from ilf_client.cli.options import Session, connection_options, service_options, work_options
 from ilf_client.cli.output import print_table
 from ilf_client.humanize import since
 from ilf_client.models.runs import Run
@@ -174,7 +174,7 @@ def report_run(session: Session, run: str, target: str, sample_rows: int) -> Non
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the differences into this SVG file."
 )
-@service_options
+@work_options
 def compare_two_runs(
     session: Session, first: str, second: str, iterations: tuple[int, int] | None, plot: Path | None
 ) -> None:
