@@ -7,6 +7,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ilf_common.errors import (
@@ -115,11 +116,13 @@ class RunService:
 
     async def _check_models(self, spec: RunSpec) -> None:
         """Refuses models that are not there; a service that does not answer now is waited for later, by the run."""
-        for model in (spec.policy, *frozen_models(spec).values()):
-            try:
-                await self._outside.peers.refinement.model(model)
-            except RetryableError:
-                return
+        peers = self._outside.peers
+        with suppress(RetryableError):
+            for model in (spec.policy, *frozen_models(spec).values()):
+                await peers.refinement.model(model)
+        with suppress(RetryableError):
+            if models := (*spec.rank.reward_models, *spec.evaluate.best_of_n.reward_models):
+                await peers.reward.models_digest(models)
 
     async def _start(self, run: Run) -> None:
         if self._workflows is None:

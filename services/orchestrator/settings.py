@@ -77,7 +77,7 @@ class OrchestratorSettings(SettingsBase):
             `postgresql://user@host/name`.
         database_seconds: How long a start waits for a PostgreSQL server that is not there yet.
         executor_id: Name of this instance; workflows are continued by the instance that began them.
-        refinement, ranking, reward, finetune: How these services are reached.
+        refinement, ranking, reward, finetune: How these services are reached; no reward service means no reward models.
         plugin: How users' programs are reached; their addresses come with each run.
         limits: How much is in flight.
         pools: Pools to scale, by the service that they serve; none where replicas are fixed or others scale them.
@@ -94,7 +94,7 @@ class OrchestratorSettings(SettingsBase):
     executor_id: str = Field(default="orchestrator", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     refinement: ChannelSettings = ChannelSettings(address="127.0.0.1:50051")
     ranking: ChannelSettings = ChannelSettings(address="127.0.0.1:50052")
-    reward: ChannelSettings = ChannelSettings(address="127.0.0.1:50053")
+    reward: ChannelSettings | None = ChannelSettings(address="127.0.0.1:50053")
     finetune: ChannelSettings = ChannelSettings(address="127.0.0.1:50054")
     plugin: ChannelSettings = ChannelSettings(address="")
     limits: LimitSettings = LimitSettings()

@@ -29,7 +29,7 @@ from services.orchestrator.adapters.pool_client import PoolClient
 from services.orchestrator.adapters.pool_metrics import PoolMetrics
 from services.orchestrator.adapters.ranking_client import RankingClient
 from services.orchestrator.adapters.refinement_client import RefinementClient
-from services.orchestrator.adapters.reward_client import RewardClient
+from services.orchestrator.adapters.reward_client import NoRewards, RewardClient
 from services.orchestrator.adapters.run_metrics import RunMetrics
 from services.orchestrator.adapters.scaler_server import ScalerServer
 from services.orchestrator.adapters.shard_files import ShardFiles
@@ -43,6 +43,7 @@ from services.orchestrator.people import PeopleService
 from services.orchestrator.pools.board import PoolBoard
 from services.orchestrator.pools.keeper import PoolKeeper
 from services.orchestrator.pools.models import PoolRules
+from services.orchestrator.ports import Reward
 from services.orchestrator.scaler import PoolScaler
 from services.orchestrator.service import Outside, RunService
 from services.orchestrator.servicer import OrchestratorServicer
@@ -64,8 +65,8 @@ class Orchestrator:
         self._engine: sa.Engine = open_database(url)
         self._database_seconds = settings.database_seconds
         self._fence = Fence(settings.state_dir, self._engine)
-        self._channels = [open_channel(peer) for peer in _peers(settings)]
-        refinement, ranking, reward, finetune = self._channels
+        self._channels = [open_channel(peer) for peer in (settings.refinement, settings.ranking, settings.finetune)]
+        refinement, ranking, finetune = self._channels
         self._plugin = PluginClient(settings.plugin)
         clock = SystemClock()
         store = ArtifactStore(settings.store.root)
@@ -81,7 +82,7 @@ class Orchestrator:
                 Peers(
                     RefinementClient(refinement),
                     RankingClient(ranking),
-                    RewardClient(reward),
+                    self._reward(settings.reward),
                     FinetuneClient(finetune),
                     self._plugin,
                 ),
@@ -106,6 +107,13 @@ class Orchestrator:
         self._data = DataServicer(
             UploadService(UploadFiles(store), settings.uploads.max_bytes), DownloadService(DownloadFiles(store))
         )
+
+    def _reward(self, settings: ChannelSettings | None) -> Reward:
+        if settings is None:
+            return NoRewards()
+        channel = open_channel(settings)
+        self._channels.append(channel)
+        return RewardClient(channel)
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         """Adds the services to a server, and answers their names."""
@@ -157,10 +165,6 @@ class Orchestrator:
     def _ping(self) -> None:
         with self._engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
-
-
-def _peers(settings: OrchestratorSettings) -> Sequence[ChannelSettings]:
-    return settings.refinement, settings.ranking, settings.reward, settings.finetune
 
 
 def _rules(name: str, pool: PoolSettings) -> PoolRules:

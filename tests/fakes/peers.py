@@ -209,6 +209,10 @@ class RewardStandIn(reward_grpc.RewardServiceServicer):
 
     async def GetRewardModel(self, request: Any, context: Any) -> Any:
         await self.peers.enter("reward", "GetRewardModel")
+        if request.name == "gone":
+            raise NotFoundError(
+                "no such model", resource_type="reward_model", resource_name="gone", reason="REWARD_MODEL_NOT_FOUND"
+            )
         loss = common.REWARD_LOSS_A_B if request.name == "compares" else common.REWARD_LOSS_BRADLEY_TERRY
         return reward.RewardModel(name=request.name, digest=f"{request.name} {self.peers.reward_digest}", loss=loss)
 

@@ -88,6 +88,25 @@ class RewardClient:
                 yield [(places[int(outcome.item_id)], _answer(outcome)) for outcome in response.outcomes]
 
 
+class NoRewards:
+    """Implements `ports.Reward` where there is no reward service."""
+
+    async def models_digest(self, models: Sequence[str]) -> str:
+        """Refuses every model."""
+        raise self._refusal(models)
+
+    def rank(self, models: Sequence[str], items: Sequence[Item]) -> AsyncIterator[list[Outcome[tuple[Score, ...]]]]:
+        """Refuses every item."""
+        raise self._refusal(models)
+
+    def _refusal(self, models: Sequence[str]) -> FailedPreconditionError:
+        return FailedPreconditionError(
+            f"The run names the reward models {', '.join(models)}, and there is no reward service here. Enable it, or "
+            "leave reward models out.",
+            reason="NO_REWARD_SERVICE",
+        )
+
+
 class _Board:
     """What is known of one item's candidates.
 

@@ -432,6 +432,14 @@ async def test_a_reward_model_that_is_away_is_waited_for_and_one_that_changes_fa
         assert resumed.state == pb.RUN_STATE_SUCCEEDED, resumed.error
 
 
+@pytest.mark.parametrize("spec", [by_reward("gone"), {"evaluate": {"best_of_n": {"n": 2, "reward_models": ["gone"]}}}])
+async def test_a_reward_model_that_is_not_there_is_refused_at_the_door(tmp_path: Path, spec: dict[str, Any]) -> None:
+    async with scene(tmp_path) as here:
+        with pytest.raises(grpc.RpcError) as caught:
+            await here.create(small_spec(here, **spec))
+        assert from_rpc_error(caught.value).reason == "REWARD_MODEL_NOT_FOUND"
+
+
 async def test_a_row_that_the_reward_model_refuses_is_passed_by(tmp_path: Path) -> None:
     async with scene(tmp_path) as here:
         data = rows("train", 40)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ilf_common.artifacts import ArtifactStore
+from ilf_common.errors import FailedPreconditionError
 from services.orchestrator.adapters import reward_client
-from services.orchestrator.adapters.reward_client import RewardClient
+from services.orchestrator.adapters.reward_client import NoRewards, RewardClient
 from services.orchestrator.ports import Item, Outcome
 from tests.fakes.peers import Peers, hash_of, register
 from tests.support import running_channel
@@ -89,3 +90,9 @@ async def test_the_digest_follows_the_checkpoints_and_their_order(tmp_path: Path
         assert first == await client.models_digest(["one", "two"]) != await client.models_digest(["two", "one"])
         peers.reward_digest = "changed"
         assert await client.models_digest(["one", "two"]) != first
+
+
+async def test_without_a_reward_service_its_models_are_refused() -> None:
+    with pytest.raises(FailedPreconditionError) as caught:
+        await NoRewards().models_digest(["one"])
+    assert caught.value.reason == "NO_REWARD_SERVICE" and "one" in caught.value.message

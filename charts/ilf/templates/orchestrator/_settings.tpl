@@ -3,8 +3,11 @@
 {{ include "ilf.settings.common" (dict "root" . "stage" "orchestrator" "drain" .Values.orchestrator.drainSeconds) }}
 {{ include "ilf.settings.store" . }}
 state_dir: /var/lib/ilf/state
-{{- range list "refinement" "ranking" "reward" "finetune" }}
+{{- range append (include "ilf.stages" . | fromJsonArray) "finetune" }}
 {{ . }}: {{- include "ilf.settings.peer" (dict "root" $root "service" .) | nindent 2 }}
+{{- end }}
+{{- if not .Values.reward.enabled }}
+reward: null
 {{- end }}
 {{- if eq (include "ilf.autoscalingMode" .) "keda" }}
 scaler: {{- include "ilf.settings.scaler" . | nindent 2 }}
