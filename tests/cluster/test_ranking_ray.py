@@ -23,11 +23,13 @@ import yaml
 from ilf.ranking.v1 import ranking_service_pb2 as pb
 from ilf.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
 
+from examples.word_removal.data import write_datasets
 from ilf_client.cluster.api import KubernetesCluster
 from ilf_client.cluster.connect import Bridge, SecretNames
 from ilf_client.cluster.release import find_release
 from ilf_common.rpc.client import ChannelSettings, call, open_channel
 from tests.cluster.chart import CHART, values_file
+from tests.cluster.e2e.outside import connected, plugin
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -35,6 +37,7 @@ TEMPLATE = CHART.parents[1] / "examples" / "word_removal" / "templates" / "judge
 CALLERS = 3
 CALL_SECONDS = 240.0
 OPERATOR = "kuberay-operator"
+ENDED = ("succeeded", "failed", "cancelled")
 
 
 def command(*arguments: str, timeout: float = 120) -> str:
@@ -58,6 +61,10 @@ def values(judge: str) -> dict[str, Any]:
         },
         "reward": {"enabled": False},
         "tests": {"enabled": False},
+        "networkPolicy": {"plugins": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]},
+        "postgresql": {"image": os.environ["ILF_TEST_POSTGRES_IMAGE"]}
+        if "ILF_TEST_POSTGRES_IMAGE" in os.environ
+        else {},
     }
 
 
@@ -74,9 +81,13 @@ class Release:
         file.write_text(json.dumps(values(judge)), encoding="utf-8")
         files = [option for one in (values_file("cpu"), file) for option in ("--values", str(one))]
         command("helm", "upgrade", "--install", "ilf", str(CHART), "-n", self.namespace, *files)
+        self.scale_others(0)
+
+    def scale_others(self, replicas: int) -> None:
+        """Sends everything but ranking to sleep, or wakes it."""
+        others = "app.kubernetes.io/part-of=ilf,app.kubernetes.io/component!=ranking-front"
         for kind in ("deployment", "statefulset"):
-            others = "app.kubernetes.io/part-of=ilf,app.kubernetes.io/component!=ranking-front"
-            command("kubectl", "-n", self.namespace, "scale", kind, "-l", others, "--replicas=0")
+            command("kubectl", "-n", self.namespace, "scale", kind, "-l", others, f"--replicas={replicas}")
 
     def wait(self) -> None:
         """Until the application runs on Ray and the front is ready."""
@@ -236,6 +247,27 @@ async def test_new_judges_take_over_without_a_failed_call(release: Release, fron
         await until_answered(answers, "second")
     assert answers["first"] == first, "an old judge answered after its cluster had gone"
     assert release.pods("ranking-front") == fronts, "the front was replaced"
+
+
+async def test_a_run_goes_on_while_the_operator_is_away(release: Release, tmp_path: Path) -> None:
+    write_datasets(tmp_path, {"train": 60, "test": 20})
+    release.scale_others(1)
+    for name in ("orchestrator", "finetune", "refinement-front"):
+        ready = ("rollout", "status", f"deployment/ilf-{name}", "--timeout=240s")
+        command("kubectl", "-n", release.namespace, *ready, timeout=250)
+    with (
+        connected(release.namespace, tmp_path) as laptop,
+        plugin("feedback") as feedback,
+        plugin("exact_match", "--score") as metric,
+    ):
+        laptop.start_run(tmp_path, feedback, metric, iterations=1)
+        async with operator_away():
+            await asyncio.sleep(60)
+        await until(lambda: laptop.run("loop")["state"] in ENDED, 300, "the run did not end")
+        run = laptop.run("loop")
+    assert run["state"] == "succeeded", run.get("error")
+    assert not any(stage.get("bad_rows") for stage in run["iterations"][1]["stages"])
+    release.scale_others(0)
 
 
 async def test_judges_go_when_nobody_calls(release: Release) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.e2e.release import ROOT, Release, command
+from tests.cluster.e2e.release import ROOT, command
 
 _ILF = (sys.executable, "-m", "ilf_client.cli.main")
 _AWAY = 3
@@ -40,6 +40,20 @@ class Laptop:
         assert done.returncode == 0, f"ilf {' '.join(arguments)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done.stdout
 
+    def start_run(self, data: Path, feedback: str, metric: str, *, name: str = "loop", iterations: int) -> None:
+        """Starts word removal on the rows of a folder, with plugins at these addresses."""
+        wanted = {
+            "dataset.train_uri": data / "train.jsonl",
+            "dataset.test_uri": data / "test.jsonl",
+            "iterations": iterations,
+            "shard_rows": 30,
+            "feedback.plugin_address": feedback,
+            "evaluate.plugin_address": metric,
+        }
+        options = [option for key, value in wanted.items() for option in ("--set", f"{key}={value}")]
+        config = str(ROOT / "examples/word_removal/run.yaml")
+        self.ilf("run", config, *options, "--name", name, "--detach", timeout=300)
+
     def run(self, name: str, patience: float = 240) -> dict[str, Any]:
         """A run as `ilf runs show` tells it; the orchestrator may be away for so many seconds."""
         until = time.monotonic() + patience
@@ -60,9 +74,9 @@ class Laptop:
 
 
 @contextmanager
-def connected(release: Release, folder: Path) -> Iterator[Laptop]:
-    """A laptop with `ilf connect` running."""
-    arguments = [*_ILF, "connect", "--namespace", release.namespace, "--release", release.name]
+def connected(namespace: str, folder: Path) -> Iterator[Laptop]:
+    """A laptop with `ilf connect` running for the release in a namespace."""
+    arguments = [*_ILF, "connect", "--namespace", namespace]
     with (folder / "connect.log").open("w") as log:
         process = subprocess.Popen(arguments, cwd=folder, env=_environment(), stdout=log, stderr=log)
     try:

@@ -13,7 +13,7 @@ import pytest
 
 from examples.word_removal.data import write_datasets
 from tests.cluster.e2e.outside import Laptop, connected, plugin
-from tests.cluster.e2e.release import ROOT, Release
+from tests.cluster.e2e.release import Release
 from tests.cluster.e2e.trouble import (
     Fault,
     Scene,
@@ -51,14 +51,14 @@ def release() -> Iterator[Release]:
 def test_a_run_learns_while_pools_come_and_go_and_things_break(release: Release, tmp_path: Path) -> None:
     write_datasets(tmp_path, {"train": ITERATIONS * CONTEXTS, "test": TEST})
     with (
-        connected(release, tmp_path) as laptop,
+        connected(release.namespace, tmp_path) as laptop,
         watching(release) as pods,
         plugin("feedback") as feedback,
         plugin("exact_match", "--score") as metric,
     ):
         trouble = Trouble(Scene(release, pods), faults())
         trouble.step()
-        start_run(laptop, tmp_path, feedback, metric)
+        laptop.start_run(tmp_path, feedback, metric, iterations=ITERATIONS)
         run = follow(laptop, trouble)
 
         assert run["state"] == "succeeded", run.get("error")
@@ -81,12 +81,12 @@ def test_helm_test_passes(release: Release) -> None:
 def test_an_upgrade_in_the_middle_of_a_run_loses_nothing(release: Release, tmp_path: Path) -> None:
     write_datasets(tmp_path, {"train": 40, "test": 20})
     with (
-        connected(release, tmp_path) as laptop,
+        connected(release.namespace, tmp_path) as laptop,
         watching(release) as pods,
         plugin("feedback") as feedback,
         plugin("exact_match", "--score") as metric,
     ):
-        start_run(laptop, tmp_path, feedback, metric, name="upgraded", iterations=1)
+        laptop.start_run(tmp_path, feedback, metric, name="upgraded", iterations=1)
         until(lambda: stage_of(laptop.run("upgraded")).startswith("it-1/"), 300, "the run did not begin")
         release.upgrade(**{"podAnnotations.upgraded": "yes"})
         run = follow(laptop, Trouble(Scene(release, pods), []), name="upgraded")
@@ -136,21 +136,6 @@ def watching(release: Release) -> Iterator[PodWatch]:
         yield watch
     finally:
         watch.close()
-
-
-def start_run(
-    laptop: Laptop, data: Path, feedback: str, metric: str, *, name: str = "loop", iterations: int = ITERATIONS
-) -> None:
-    wanted = {
-        "dataset.train_uri": data / "train.jsonl",
-        "dataset.test_uri": data / "test.jsonl",
-        "iterations": iterations,
-        "shard_rows": 30,
-        "feedback.plugin_address": feedback,
-        "evaluate.plugin_address": metric,
-    }
-    options = [option for key, value in wanted.items() for option in ("--set", f"{key}={value}")]
-    laptop.ilf("run", str(ROOT / "examples/word_removal/run.yaml"), *options, "--name", name, "--detach", timeout=300)
 
 
 def follow(laptop: Laptop, trouble: Trouble, *, name: str = "loop") -> dict[str, Any]:
