@@ -281,7 +281,7 @@ def _slope(target: Target, size: Size, measured: Measured) -> str:
     residuals = y - y.mean() - slope * centred
     error = float(np.sqrt(residuals @ residuals / (len(points) - 2) / (centred @ centred)))
     return (
-        f"{target.label}: NLL falls as size to the power {slope:.3f} ± {error:.3f} ({len(points)} points; "
+        f"{target.label}: NLL goes as size to the power {slope:.3f} ± {error:.3f} ({len(points)} points; "
         f"residual deviation {float(residuals.std()):.3f} of log NLL)"
     )
 

@@ -14,7 +14,7 @@ from ilf_client.experiments.study import Arm, Metric, Study
 from ilf_client.experiments.tables import Measured
 from ilf_client.experiments.task import Task
 from ilf_client.models.inference import RefineItem, SamplingParams
-from ilf_common.errors import FailedPreconditionError, InvalidArgumentError
+from ilf_common.errors import InvalidArgumentError
 from ilf_common.statistics.estimates import mean
 
 EXACT = Metric("exact match, all cells")
@@ -33,7 +33,7 @@ class Graded(Step):
 
     Attributes:
         size: Of the model family.
-        weights: sha256 of its weights; empty where it is not made.
+        weights: sha256 of its weights.
         cell_prompts: Prompts of each cell.
         seed: Of the prompts.
     """
@@ -49,15 +49,7 @@ class Graded(Step):
         return f"grade the {self.size} model on {27 * self.cell_prompts} prompts, seed {self.seed}"
 
     async def make(self, lab: Lab) -> Record:
-        """Refines and compares.
-
-        Raises:
-            FailedPreconditionError: reason MODEL_NOT_MADE.
-        """
-        if not self.weights:
-            raise FailedPreconditionError(
-                f"The {self.size} model is not made yet: `ilf experiment models` trains it.", reason="MODEL_NOT_MADE"
-            )
+        """Refines and compares."""
         table = self.prompts()
         spec = lab.task.spec().refine
         items = [
@@ -81,7 +73,7 @@ class Graded(Step):
 
 
 def word_removal(task: Task, size: Size) -> Study:
-    """Which models can follow feedback.
+    """Which models can follow feedback, of those that are made.
 
     Raises:
         InvalidArgumentError: The task is another one.
@@ -91,16 +83,17 @@ def word_removal(task: Task, size: Size) -> Study:
     steps = {
         f"{name} model": {seed: Graded(name, task.weights(name), size.cell_prompts, seed) for seed in range(size.seeds)}
         for name in FAMILY
+        if name in task.models
     }
+    unmade = [name for name in FAMILY if name not in task.models]
 
     def notes(measured: Measured) -> list[str]:
         rows = measured.get(EXACT.name, {})
+        figures = (f"{name} {one.value} ± {one.standard_error} %" for name, one in paper.WORD_REMOVAL.items())
         return [
             *(_cells_line(row, steps[row], rows[row]) for row in steps if row in rows),
-            "paper, same table, all cells: "
-            + ", ".join(
-                f"{name} {figure.value} ± {figure.standard_error} %" for name, figure in paper.WORD_REMOVAL.items()
-            ),
+            f"paper, same table, all cells: {', '.join(figures)}",
+            *([f"not made: {', '.join(unmade)}; `ilf experiment models` trains what is missing"] if unmade else []),
         ]
 
     return Study(

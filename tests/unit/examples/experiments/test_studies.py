@@ -15,7 +15,7 @@ from examples.experiments.program import bench, family
 from examples.experiments.sizes import SIZES
 from examples.experiments.studies import STUDIES, nll_scaling
 from examples.experiments.word_removal import WordRemoval
-from examples.experiments.word_table import EXACT, FAMILY, word_removal
+from examples.experiments.word_table import EXACT, word_removal
 from ilf_client.cli.main import main
 from ilf_client.experiments.lab import all_steps
 from ilf_client.experiments.study import NLL
@@ -62,20 +62,27 @@ def test_the_slope_is_that_of_the_points() -> None:
     assert all("too few points" in line for line in study.notes({}))
 
 
-def test_the_word_table_names_its_cells() -> None:
+def test_the_word_table_is_about_the_sizes_that_are_made(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "s"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("card")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    study = word_removal(WordRemoval(family(tmp_path)), SIZES["smoke"])
+    assert [arm.row for arm in study.arms] == ["s model", "m model"]
+    (folder / "model.safetensors").write_bytes(b"others")
+    other = word_removal(WordRemoval(family(tmp_path)), SIZES["smoke"])
+    assert study.arms[0].step != other.arms[0].step and study.arms[1].step == other.arms[1].step
+
+
+def test_the_word_table_names_its_cells_and_what_is_not_made() -> None:
     size = SIZES["smoke"]
     study = word_removal(WordRemoval(), size)
-    assert [arm.row for arm in study.arms] == [f"{name} model" for name in FAMILY]
     right = [float(index % 2 == 0) for index in range(27 * size.cell_prompts)]
     assert study.notes is not None
-    (cells, papers) = study.notes({EXACT.name: {"m model": {0: right}}})
+    (cells, papers, unmade) = study.notes({EXACT.name: {"m model": {0: right}}})
     assert "2 prompts a cell: 1/1 50, 2/1 50, 2/2 50" in cells and cells.count("/") - 1 == 27
     assert "GPT-3 Davinci 38.5 ± 1.3 %" in papers
-
-
-def test_weights_determine_the_word_table_and_a_size_that_is_not_made_has_none() -> None:
-    task = WordRemoval()
-    assert task.weights("xs") == "" and len(task.weights("m")) == 64
+    assert unmade == "not made: xs, s; `ilf experiment models` trains what is missing"
 
 
 def test_a_model_counts_as_made_once_its_card_is_there(tmp_path: Path) -> None:
