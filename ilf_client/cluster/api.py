@@ -80,7 +80,7 @@ class KubernetesCluster:
         """Pods that have not ended."""
         found = self._list("pods", self._core.list_namespaced_pod, labels)
         return [
-            Pod(pod.metadata.name, _is_ready(pod), "" if _is_ready(pod) else _trouble(pod))
+            Pod(pod.metadata.name, _takes_calls(pod), "" if _takes_calls(pod) else _trouble(pod))
             for pod in found
             if pod.status.phase not in ("Succeeded", "Failed")
         ]
@@ -198,8 +198,15 @@ def _is_ready(thing: Any) -> bool:
     return any(condition.type == "Ready" and condition.status == "True" for condition in conditions)
 
 
+def _takes_calls(pod: Any) -> bool:
+    """A pod that is being deleted says for a while that it is ready."""
+    return _is_ready(pod) and pod.metadata.deletion_timestamp is None
+
+
 def _trouble(pod: Any) -> str:
     """What Kubernetes says about a pod that is not ready: its containers' waiting or ending, then its conditions."""
+    if pod.metadata.deletion_timestamp is not None:
+        return "being deleted"
     status = pod.status
     for container in [*(status.init_container_statuses or []), *(status.container_statuses or [])]:
         state = container.state
