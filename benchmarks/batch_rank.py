@@ -14,9 +14,7 @@ import asyncio
 import json
 import os
 import random
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ilf.ranking.v1 import ranking_service_pb2 as pb
 from ilf.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
 
+from benchmarks import serving as services
 from benchmarks.random_model import Shape, build_random_model
 from benchmarks.recording import print_table, record, write_page
 
@@ -181,41 +179,19 @@ def write_english_tokenizer(model: Path) -> list[str]:
 @asynccontextmanager
 async def serving(model: Path, state: Path, arguments: argparse.Namespace) -> AsyncIterator[Any]:
     """The ranking service in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     engine = {"kind": "vllm", "max_model_len": arguments.max_model_len, "threads": os.cpu_count()}
     if arguments.block_size:
         engine["block_size"] = arguments.block_size
     # The naive way needs as many calls at work as the others have prompts in flight.
     judge = {"source": str(model), "engine": engine, "max_ongoing_calls": 1024}
     settings = {
-        "SERVER__PORT": str(port),
-        "SERVER__METRICS_PORT": "0",
-        "TELEMETRY__LOG_LEVEL": "WARNING",
         "STATE_DIR": str(state),
         "MODELS": json.dumps({"judge": judge}),
         "EMBEDDING__ENABLED": "false",
     }
-    environment = os.environ | {f"ILF_RANKING__{name}": value for name, value in settings.items()}
-    process = subprocess.Popen([sys.executable, "-m", "services.ranking"], env=environment)
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await _wait_until_serving(channel)
+    with services.serving("ranking", settings) as address:
+        async with grpc.aio.insecure_channel(address) as channel:
             yield pb_grpc.RankingServiceStub(channel)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-async def _wait_until_serving(channel: grpc.aio.Channel) -> None:
-    stub: Any = health_pb2_grpc.HealthStub(channel)
-    request = health_pb2.HealthCheckRequest(service="ilf.ranking.v1.RankingService")
-    watch = stub.Watch(request, wait_for_ready=True, timeout=300)
-    async for response in watch:
-        if response.status == health_pb2.HealthCheckResponse.SERVING:
-            watch.cancel()
-            return
 
 
 def _about(arguments: argparse.Namespace) -> list[str]:

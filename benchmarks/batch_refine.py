@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ilf.common.v1 import common_pb2
 from ilf.refinement.v1 import refinement_service_pb2 as pb
 from ilf.refinement.v1 import refinement_service_pb2_grpc as pb_grpc
 
+from benchmarks import serving as services
 from benchmarks.random_model import build_random_model, random_prompts
 from benchmarks.recording import print_table, record, write_page
 
@@ -161,42 +159,21 @@ def through_service(stub: Any, prompts: Sequence[str], load: Load) -> float:
 @contextmanager
 def serving(model: Path, arguments: argparse.Namespace) -> Iterator[Any]:
     """The refinement service in a process of its own, on vLLM."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         settings = {
-            "SERVER__PORT": str(port),
-            "SERVER__METRICS_PORT": "0",
             "STORE__ROOT": f"{folder}/artifacts",
             "STATE_DIR": f"{folder}/state",
-            "TELEMETRY__LOG_LEVEL": "WARNING",
             "MODELS": f'{{"model": "{model}"}}',
             "ENGINE__KIND": "vllm",
             "ENGINE__DTYPE": arguments.dtype,
             "ENGINE__MAX_MODEL_LEN": str(arguments.max_model_len),
         }
-        environment = os.environ | {f"ILF_REFINEMENT__{name}": value for name, value in settings.items()}
-        process = subprocess.Popen([sys.executable, "-m", "services.refinement"], env=environment)
-        try:
-            options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
-            with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
-                _wait_until_serving(channel)
-                yield pb_grpc.RefinementServiceStub(channel)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _wait_until_serving(channel: grpc.Channel) -> None:
-    stub: Any = health_pb2_grpc.HealthStub(channel)
-    watch = stub.Watch(
-        health_pb2.HealthCheckRequest(service="ilf.refinement.v1.RefinementService"), wait_for_ready=True, timeout=240
-    )
-    for response in watch:
-        if response.status == health_pb2.HealthCheckResponse.SERVING:
-            watch.cancel()
-            return
+        options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+        with (
+            services.serving("refinement", settings) as address,
+            grpc.insecure_channel(address, options=options) as channel,
+        ):
+            yield pb_grpc.RefinementServiceStub(channel)
 
 
 def _arguments() -> argparse.Namespace:
