@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ilf_common.errors import InternalError
-from services.orchestrator.ports import Item, Outcome, SamplingCall
+from services.orchestrator.ports import Item, Outcome, SamplingCall, Texts
 from services.orchestrator.rows import Row, Score
-from services.orchestrator.run import Usage
 from services.orchestrator.seeds import item_seed
-from services.orchestrator.stages.generate import no_text
 from services.orchestrator.stages.inputs import EVALUATION
+from services.orchestrator.stages.sampling import sampled
 from services.orchestrator.work import Made, RunWork
 
 STAGE = "evaluate"
@@ -34,25 +33,16 @@ async def with_best_of_n(work: RunWork, policy: str, rows: Sequence[Row]) -> Mad
 async def _drawn(work: RunWork, policy: str, rows: Sequence[Row]) -> Made:
     """The rows with their samples as candidates."""
     spec = work.spec
-    call = SamplingCall(policy, spec.evaluate.best_of_n.sampling, spec.generate.template, spec.generate.post_processing)
-    items = [
-        Item(row.item_id, row.context, seed=item_seed(spec.seed, EVALUATION, _DRAWS, row.item_id))
-        for row in rows
-        if row.failure is None
-    ]
-    found = await work.outcomes("refinement", STAGE, items, lambda part: work.peers.refinement.generate(call, part))
-    usage = Usage()
-    made = []
-    for row in rows:
-        if row.failure is None:
-            outcome = found[row.item_id]
-            if outcome.result is None or not outcome.result.texts:
-                row = row.failed(STAGE, outcome.error or no_text())
-            else:
-                usage += outcome.result.usage
-                row = replace(row, refinements=outcome.result.texts)
-        made.append(row)
-    return Made(made, usage)
+    stage = spec.evaluate.best_of_n
+    call = SamplingCall(policy, stage.sampling, spec.generate.template, spec.generate.post_processing)
+
+    def seed(item_id: str) -> int:
+        return item_seed(spec.seed, EVALUATION, _DRAWS, item_id)
+
+    def keep(row: Row, samples: Texts) -> Row:
+        return replace(row, refinements=samples.texts)
+
+    return await sampled(work, STAGE, call, rows, seed, keep)
 
 
 def _chosen(row: Row, outcome: Outcome[tuple[Score, ...]]) -> Row:

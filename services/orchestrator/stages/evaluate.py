@@ -10,14 +10,13 @@ from functools import partial
 from ilf_common.errors import IlfError, InternalError
 from services.orchestrator.codec import digest_of
 from services.orchestrator.metrics import Metrics, ShardMetrics
-from services.orchestrator.ports import Item, SamplingCall
+from services.orchestrator.ports import Item, SamplingCall, Texts
 from services.orchestrator.rows import INPUT, Row
-from services.orchestrator.run import Usage
 from services.orchestrator.seeds import item_seed
 from services.orchestrator.shards import StageKey
 from services.orchestrator.stages.best_of_n import with_best_of_n
-from services.orchestrator.stages.generate import no_text, only_text
 from services.orchestrator.stages.inputs import EVALUATION
+from services.orchestrator.stages.sampling import sampled
 from services.orchestrator.waiting import calls_of
 from services.orchestrator.work import Made, RunWork, ShardRows, template_digest
 
@@ -103,25 +102,14 @@ async def _measured(work: RunWork, policy: str, rows: Sequence[Row], rivals: dic
 async def _answered(work: RunWork, policy: str, rows: Sequence[Row]) -> Made:
     spec = work.spec
     call = SamplingCall(policy, spec.evaluate.sampling, spec.generate.template, spec.generate.post_processing)
-    items = [
-        Item(row.item_id, row.context, seed=item_seed(spec.seed, EVALUATION, STAGE, row.item_id))
-        for row in rows
-        if row.failure is None
-    ]
-    found = await work.outcomes("refinement", STAGE, items, lambda part: work.peers.refinement.generate(call, part))
-    usage = Usage()
-    made = []
-    for row in rows:
-        if row.failure is None:
-            outcome = found[row.item_id]
-            text = only_text(outcome.result)
-            if outcome.result is None or text is None:
-                row = row.failed(STAGE, outcome.error or no_text())
-            else:
-                usage += outcome.result.usage
-                row = replace(row, output=text, output_tokens=outcome.result.token_counts[0])
-        made.append(row)
-    return Made(made, usage)
+
+    def seed(item_id: str) -> int:
+        return item_seed(spec.seed, EVALUATION, STAGE, item_id)
+
+    def keep(row: Row, samples: Texts) -> Row:
+        return replace(row, output=samples.texts[0], output_tokens=samples.token_counts[0])
+
+    return await sampled(work, STAGE, call, rows, seed, keep)
 
 
 async def _with_exact_match(work: RunWork, rows: Sequence[Row]) -> list[Row]:

@@ -15,8 +15,8 @@ from services.orchestrator.rows import INPUT, Row
 from services.orchestrator.run import Usage
 from services.orchestrator.seeds import item_seed
 from services.orchestrator.shards import StageKey
-from services.orchestrator.stages.generate import no_text, only_text
 from services.orchestrator.stages.people import ask_people, people_answers
+from services.orchestrator.stages.sampling import no_text, only_text
 from services.orchestrator.waiting import calls_of
 from services.orchestrator.work import Made, Maker, RunWork, template_digest
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ilf_common.errors import InternalError
 from services.orchestrator.codec import digest_of
 from services.orchestrator.models import OutputSource
-from services.orchestrator.ports import Item, SamplingCall, Texts
+from services.orchestrator.ports import SamplingCall, Texts
 from services.orchestrator.rows import Row
-from services.orchestrator.run import Usage
 from services.orchestrator.seeds import item_seed
 from services.orchestrator.shards import StageKey
+from services.orchestrator.stages.sampling import sampled
 from services.orchestrator.work import Made, RunWork, template_digest
 
 STAGE = "generate"
@@ -50,29 +49,11 @@ async def generate(work: RunWork, iteration: int, rows: int, policy: str) -> Non
 async def _sample(work: RunWork, iteration: int, rows: Sequence[Row], policy: str) -> Made:
     stage = work.spec.generate
     call = SamplingCall(policy, stage.sampling, stage.template, stage.post_processing)
-    items = [
-        Item(row.item_id, row.context, seed=item_seed(work.spec.seed, iteration, STAGE, row.item_id))
-        for row in rows
-        if row.failure is None
-    ]
-    found = await work.outcomes("refinement", STAGE, items, lambda part: work.peers.refinement.generate(call, part))
-    usage = Usage()
-    made = []
-    for row in rows:
-        if row.failure is None:
-            outcome = found[row.item_id]
-            usage += outcome.result.usage if outcome.result else Usage()
-            text = only_text(outcome.result)
-            row = row.failed(STAGE, outcome.error or no_text()) if text is None else replace(row, initial_output=text)
-        made.append(row)
-    return Made(made, usage)
 
+    def seed(item_id: str) -> int:
+        return item_seed(work.spec.seed, iteration, STAGE, item_id)
 
-def only_text(result: Texts | None) -> str | None:
-    """The text of a call with one sample an item."""
-    return result.texts[0] if result and result.texts else None
+    def keep(row: Row, samples: Texts) -> Row:
+        return replace(row, initial_output=samples.texts[0])
 
-
-def no_text() -> InternalError:
-    """The error of an item that got neither a text nor an error."""
-    return InternalError("The service answered neither a text nor an error for this item.", reason="NO_OUTPUT")
+    return await sampled(work, STAGE, call, rows, seed, keep)

@@ -16,8 +16,8 @@ from services.orchestrator.run import Usage
 from services.orchestrator.seeds import item_seed
 from services.orchestrator.selection import choose, weights
 from services.orchestrator.shards import StageKey
-from services.orchestrator.stages.generate import no_text
 from services.orchestrator.stages.rank import RankAhead, resolved_ranker
+from services.orchestrator.stages.sampling import no_text
 from services.orchestrator.waiting import calls_of, passes
 from services.orchestrator.work import Made, RunWork, template_digest
 
