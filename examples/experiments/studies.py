@@ -30,11 +30,11 @@ from ilf_client.experiments.study import (
     WIN_RANDOM,
     WIN_REFERENCE,
     Arm,
+    Measured,
     PaperFigure,
     Place,
     Study,
 )
-from ilf_client.experiments.tables import Measured
 from ilf_client.experiments.task import Task
 from ilf_client.experiments.training import Looped, RewardTrained, Target, Tuned
 

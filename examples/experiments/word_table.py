@@ -10,8 +10,7 @@ from examples.experiments.sizes import Size
 from examples.experiments.word_removal import SHIPPED, WordRemoval
 from examples.word_removal.task import TableItem, is_exact, make_table
 from ilf_client.experiments.lab import Lab, Record, Step
-from ilf_client.experiments.study import Arm, Metric, Study
-from ilf_client.experiments.tables import Measured
+from ilf_client.experiments.study import Arm, Measured, Metric, Study
 from ilf_client.experiments.task import Task
 from ilf_client.models.inference import RefineItem, SamplingParams
 from ilf_common.errors import InvalidArgumentError

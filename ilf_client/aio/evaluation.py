@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
     from ilf_client.evaluation.metrics import Metric
     from ilf_client.models.comparison import RunComparison
     from ilf_client.models.evaluation import BestOfNResult, BestOfNSpec, EvaluationResult, EvaluationSpec
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class AsyncEvaluation:
     """Measures policies on datasets of this machine; every call can be repeated and goes on where it stopped."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncServices) -> None:
         self._client = client
 
     async def best_of_n(

@@ -19,7 +19,7 @@ from ilf_client.models.inference import SamplingParams
 from ilf_common.errors import FieldViolation, InvalidArgumentError, NotFoundError
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 _SOURCES = ("policy", "column", "pool", "file")
 
@@ -47,7 +47,7 @@ class Source(Protocol):
 class PolicySource:
     """Samples one answer of a policy version to each context."""
 
-    client: AsyncClient
+    client: AsyncServices
     version: Version
     how: Prompting
     stage: Stage
@@ -110,7 +110,7 @@ def check_arms(spec: EvaluationSpec) -> None:
         raise InvalidArgumentError(violations=wrong)
 
 
-async def source_of(client: AsyncClient, spec: EvaluationSpec, arm: Arm, rows: RowReader, folder: Path) -> Source:
+async def source_of(client: AsyncServices, spec: EvaluationSpec, arm: Arm, rows: RowReader, folder: Path) -> Source:
     """Opens an arm.
 
     Raises:

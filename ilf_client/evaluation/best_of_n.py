@@ -27,7 +27,7 @@ from ilf_common.statistics.best_of import BestOfCurve
 from ilf_common.statistics.vectors import Vector
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 MOST_SAMPLES = 1024
 CHOSEN, RESULT, POOL = "chosen.jsonl", "result.json", "pool.json"
@@ -37,7 +37,7 @@ Progress = Callable[[int], None]
 
 
 async def best_of_n(
-    client: AsyncClient,
+    client: AsyncServices,
     spec: BestOfNSpec,
     folder: Path,
     *,
@@ -140,7 +140,7 @@ class _Work:
 
     def __init__(
         self,
-        client: AsyncClient,
+        client: AsyncServices,
         spec: BestOfNSpec,
         folder: Path,
         version: Version,

@@ -22,13 +22,13 @@ from ilf_client.evaluation.rows import Part, RowReader
 from ilf_client.models.evaluation import EvaluationResult, EvaluationSpec, Pairing
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 ITEMS, RESULT = "items.jsonl", "result.json"
 
 
 async def evaluate(
-    client: AsyncClient,
+    client: AsyncServices,
     spec: EvaluationSpec,
     folder: Path,
     *,
@@ -91,7 +91,7 @@ def _every_two(spec: EvaluationSpec) -> list[Pairing]:
 
 
 async def _self_judged(
-    client: AsyncClient, spec: EvaluationSpec, sources: Mapping[str, Source]
+    client: AsyncServices, spec: EvaluationSpec, sources: Mapping[str, Source]
 ) -> dict[tuple[str, str, str], str]:
     """Why an evaluator's word on two arms is no independent one, by arm, rival and evaluator."""
     if not spec.evaluators:

@@ -16,7 +16,7 @@ from ilf_client.models.inference import JudgeSpec, RankerSpec
 from ilf_common.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 _JUDGES = "instruct_rm"
 _REWARD_MODEL = "reward_model"
@@ -59,7 +59,7 @@ class Registrar:
         client: The services that serve and trained them.
     """
 
-    client: AsyncClient
+    client: AsyncServices
     _judge_models: frozenset[str] | None = None
     _pairs: dict[str, str] | None = None
 

@@ -36,7 +36,7 @@ from ilf_common.statistics.lengths import slope_on_length
 from ilf_common.statistics.vectors import Vector
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 ENSEMBLE = "ensemble"
 RESULT = "judges.json"
@@ -53,7 +53,7 @@ class Labelled:
 
 
 async def calibrate_judges(
-    client: AsyncClient,
+    client: AsyncServices,
     labelled: Path,
     folder: Path,
     *,

@@ -14,7 +14,7 @@ from ilf_client.models.inference import CompareItem, Comparison
 from ilf_client.models.reward import RewardComparison
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 TIE_WIDTH = 1e-9
 
@@ -29,7 +29,7 @@ class Bench:
         folder: Where its answers lie.
     """
 
-    def __init__(self, client: AsyncClient, evaluator: Evaluator, digests: dict[str, str], folder: Path) -> None:
+    def __init__(self, client: AsyncServices, evaluator: Evaluator, digests: dict[str, str], folder: Path) -> None:
         self._client = client
         self._evaluator = evaluator
         key: dict[str, Any] = {"reward_models": digests, "judges": as_json(evaluator.judges)}

@@ -17,7 +17,7 @@ from ilf_common.errors import InvalidArgumentError
 from ilf_common.templates import PromptTemplate
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 Template = PromptTemplate | str | None
 
@@ -25,7 +25,7 @@ Template = PromptTemplate | str | None
 class Likelihoods:
     """Log-probabilities under one policy version, `{"logprob", "token_count"}` in nats by item, or an error."""
 
-    def __init__(self, client: AsyncClient, version: Version, template: Template, folder: Path, name: str) -> None:
+    def __init__(self, client: AsyncServices, version: Version, template: Template, folder: Path, name: str) -> None:
         self._client = client
         self._version = version
         self._template = template
@@ -77,7 +77,7 @@ class Divergences:
 
     def __init__(
         self,
-        client: AsyncClient,
+        client: AsyncServices,
         policy: Version,
         base: Version,
         spec: Divergence,

@@ -21,7 +21,7 @@ from ilf_client.models.evaluation import EvaluationSpec, Pairing
 from ilf_client.models.inference import CompareItem, RankerSpec, ScoreTextItem
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 Outputs = Mapping[str, Mapping[str, str]]
 """Texts by arm and row id."""
@@ -34,7 +34,7 @@ ROUGE_L = "rouge_l"
 
 
 async def measures_of(
-    client: AsyncClient,
+    client: AsyncServices,
     spec: EvaluationSpec,
     versions: Mapping[str, Version],
     rows: RowReader,
@@ -140,7 +140,7 @@ def win_measure(bench: Bench, pairings: Sequence[Pairing]) -> Measure:
     return work
 
 
-def incorporated_measure(client: AsyncClient, ranker: RankerSpec, folder: Path) -> Measure:
+def incorporated_measure(client: AsyncServices, ranker: RankerSpec, folder: Path) -> Measure:
     """Whether outputs take the feedback in: the ranker's probability, and the share in which it is above one half."""
     scorer = RankerScores(client, ranker)
     stage = Stage(folder, "incorporated", scorer.key)

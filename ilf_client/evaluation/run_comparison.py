@@ -13,7 +13,7 @@ from ilf_common.errors import FailedPreconditionError, NotFoundError
 from ilf_common.statistics.estimates import Estimate, paired_difference
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 Values = Mapping[str, Mapping[str, float]]
 """Numbers by metric and item id."""
@@ -32,7 +32,7 @@ _COLUMNS = ("item_id", "failed_stage", "exact_match", "nll", "nll_tokens", "win"
 
 
 async def compare_runs(
-    client: AsyncClient,
+    client: AsyncServices,
     first: str,
     second: str,
     *,
@@ -78,7 +78,7 @@ def _measured(run: Run, wanted: int | None) -> Iteration:
     return found[-1]
 
 
-async def _rows(client: AsyncClient, run: Run, iteration: int) -> Values:
+async def _rows(client: AsyncServices, run: Run, iteration: int) -> Values:
     """The numbers of an iteration's rows; none where they are not published."""
     import pyarrow.parquet as parquet
 

@@ -14,7 +14,7 @@ from ilf_common.errors import FailedPreconditionError
 from ilf_common.templates import PromptTemplate
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def template_key(template: PromptTemplate | str | None) -> str:
     return template.digest if isinstance(template, PromptTemplate) else template or ""
 
 
-async def pinned(client: AsyncClient, policy: str) -> Version:
+async def pinned(client: AsyncServices, policy: str) -> Version:
     """The version that a policy's name or alias means now.
 
     Raises:
@@ -76,7 +76,9 @@ async def pinned(client: AsyncClient, policy: str) -> Version:
     return Version(found.name, found.digest)
 
 
-async def sample(client: AsyncClient, version: Version, how: Prompting, stage: Stage, part: Part) -> dict[str, Record]:
+async def sample(
+    client: AsyncServices, version: Version, how: Prompting, stage: Stage, part: Part
+) -> dict[str, Record]:
     """The samples of one part: `{"samples": [{"text", "finish_reason", "token_count"}, …]}` by row id.
 
     Raises:

@@ -16,7 +16,7 @@ from ilf_client.models.reward import ScoreItem
 from ilf_common.errors import FailedPreconditionError, IlfError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from ilf_client.aio.client import AsyncClient
+    from ilf_client.aio.services import AsyncServices
 
 
 MOST_COMPARED = 16
@@ -54,7 +54,7 @@ class Scorer(Protocol):
 
 
 async def scorers_of(
-    client: AsyncClient, reward_models: Sequence[str], ranker: RankerSpec | None, samples: int
+    client: AsyncServices, reward_models: Sequence[str], ranker: RankerSpec | None, samples: int
 ) -> list[Scorer]:
     """A scorer for each reward model, and one for the ranker.
 
@@ -89,7 +89,7 @@ async def scorers_of(
 class Rewards:
     """The rewards of one reward model."""
 
-    def __init__(self, client: AsyncClient, model: str, digest: str) -> None:
+    def __init__(self, client: AsyncServices, model: str, digest: str) -> None:
         self._client = client
         self.name = model
         self.key = {"reward_model": model, "digest": digest}
@@ -120,7 +120,7 @@ class Rewards:
 class Tournament:
     """The mean probability of a sample to beat each of the others, by a reward model that only compares."""
 
-    def __init__(self, client: AsyncClient, model: str, digest: str) -> None:
+    def __init__(self, client: AsyncServices, model: str, digest: str) -> None:
         self._client = client
         self.name = model
         self.key = {"tournament": model, "digest": digest}
@@ -156,7 +156,7 @@ class Tournament:
 class RankerScores:
     """The scores of a ranker, such as an ensemble of judges."""
 
-    def __init__(self, client: AsyncClient, ranker: RankerSpec) -> None:
+    def __init__(self, client: AsyncServices, ranker: RankerSpec) -> None:
         self._client = client
         self._ranker = ranker
         self.name = ranker.name

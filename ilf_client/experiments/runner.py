@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from ilf_client.evaluation.files import write_json
 from ilf_client.evaluation.parts import in_order
 from ilf_client.experiments.lab import Lab, Record, Shelf, all_steps
-from ilf_client.experiments.study import Arm, Study
-from ilf_client.experiments.tables import Measured
+from ilf_client.experiments.study import Arm, Measured, Study
 from ilf_client.experiments.task import Task
 from ilf_common.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ilf_client.experiments.lab import Step
 
-if TYPE_CHECKING:
-    from ilf_client.experiments.tables import Measured
+Measured = Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]]
+"""Values of the items by metric name, row and seed."""
 
 
 @dataclass(frozen=True)

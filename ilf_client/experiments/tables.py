@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from ilf_client.experiments.study import Metric, PaperFigure, Study
+from ilf_client.experiments.study import Measured, Metric, PaperFigure, Study
 from ilf_common.statistics.estimates import Estimate, mean, paired_difference
-
-Measured = Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]]
-"""Values of the items by metric name, row and seed."""
 
 LEAST_SEEDS = 3
 _Z = 1.959963984540054
