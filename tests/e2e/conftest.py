@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from ilf_client.endpoints import DEFAULT_PORTS
+from ilf_client.endpoints import DEFAULT_PORTS, Endpoints
+from ilf_client.stack.health import Health, ask_all
 from tests.support import free_ports
 from tests.tiny_models import build_tiny_model
 
@@ -37,6 +39,13 @@ class Stack:
     def ilf(self, *arguments: str, timeout: float = 240) -> str:
         """Runs `ilf`."""
         return self.run(sys.executable, "-m", "ilf_client.cli.main", *arguments, timeout=timeout)
+
+    def wait_until_all_serve(self, seconds: float = 240) -> None:
+        """Waits for services that were started anew."""
+        deadline = time.monotonic() + seconds
+        while set((found := ask_all(Endpoints.from_environment(self.environment))).values()) != {Health.SERVING}:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")
