@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ilf_client.models.evaluation import Figure, Pairing
-from ilf_common.statistics.estimates import Estimate, mean, share
+from ilf_common.statistics.estimates import mean, share
 from ilf_common.statistics.lengths import length_controlled_win_rate
+from ilf_common.statistics.values import Estimate
 
 LENGTH = "length"
 WIN_RATE = "win_rate"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ilf_client.models.comparison import ComparedMetric, RunComparison
 from ilf_client.models.runs import Iteration, Metric, Run
 from ilf_common.errors import FailedPreconditionError, NotFoundError
-from ilf_common.statistics.estimates import Estimate, paired_difference
+from ilf_common.statistics.estimates import paired_difference
+from ilf_common.statistics.values import Estimate
 
 if TYPE_CHECKING:
     from ilf_client.aio.services import AsyncServices

@@ -14,7 +14,7 @@ from ilf_client.experiments.study import Metric, PaperFigure, Study
 from ilf_client.experiments.tables import Table, TableRow, tables_of
 from ilf_client.humanize import duration
 from ilf_client.report.evaluation_tables import markdown
-from ilf_common.statistics.estimates import Estimate
+from ilf_common.statistics.values import Estimate
 
 
 def write_report(study: Study, results: Results, folder: Path, heading: str) -> list[Path]:

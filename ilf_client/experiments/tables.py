@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from ilf_client.experiments.study import Measured, Metric, PaperFigure, Study
-from ilf_common.statistics.estimates import Estimate, mean, paired_difference
+from ilf_common.statistics.estimates import mean, paired_difference
+from ilf_common.statistics.values import Estimate
 
 LEAST_SEEDS = 3
 _Z = 1.959963984540054

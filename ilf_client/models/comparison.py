@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ilf_client.models.runs import Metric
-from ilf_common.statistics.estimates import Estimate
+from ilf_common.statistics.values import Estimate
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ilf_client.models.inference import JudgeSpec, PostProcessing, RankerSpec, SamplingParams
 from ilf_client.models.specs import ColumnMap
 from ilf_common.statistics.best_of import BestOfPoint
-from ilf_common.statistics.estimates import Estimate
+from ilf_common.statistics.values import Estimate
 from ilf_common.templates import PromptTemplate
 
 

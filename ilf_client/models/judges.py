@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ilf_common.rewards.report import Calibration
-from ilf_common.statistics.estimates import Estimate
+from ilf_common.statistics.values import Estimate
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ilf_client.models.comparison import RunComparison
 from ilf_client.models.evaluation import BestOfNResult, EvaluationResult
 from ilf_client.models.judges import JudgesReport
 from ilf_client.report.plots import ACCENT, INK, figure_of, plain, svg_of
-from ilf_common.statistics.estimates import Estimate
+from ilf_common.statistics.values import Estimate
 
 
 def write_curve(result: BestOfNResult, path: Path) -> None:

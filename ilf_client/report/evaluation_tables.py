@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ilf_client.models.comparison import RunComparison
 from ilf_client.models.evaluation import BestOfNResult, EvaluationResult, Figure
 from ilf_client.models.judges import JudgesReport
-from ilf_common.statistics.estimates import Estimate
+from ilf_common.statistics.values import Estimate
 
 Table = tuple[list[str], list[list[object]]]
 

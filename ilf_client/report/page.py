@@ -11,7 +11,7 @@ from ilf_client.humanize import between, duration
 from ilf_client.models.runs import Metric
 from ilf_client.report.collect import Report
 from ilf_client.report.plots import plot_agreement, plot_metric, plot_stages
-from ilf_common.statistics.estimates import Estimate
+from ilf_common.statistics.values import Estimate
 
 _TEMPLATE = "page.html.jinja"
 

@@ -12,7 +12,7 @@ from ilf_common.rewards.report import to_json
 
 if TYPE_CHECKING:
     from ilf_common.rewards.report import RewardReport
-    from ilf_common.statistics.estimates import Estimate
+    from ilf_common.statistics.values import Estimate
 
 REPORT_FILE, PLOT_FILE = "report.json", "reliability.png"
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ilf_common.errors import InvalidArgumentError
-from ilf_common.statistics.estimates import Estimate
+from ilf_common.statistics.values import Estimate
 from ilf_common.statistics.vectors import Values, vector
 
 

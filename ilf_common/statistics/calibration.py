@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from ilf_common.statistics.values import ReliabilityBin
 from ilf_common.statistics.vectors import Values, Vector, probabilities, vector
 
 # Beyond these the scores either separate the labels or say nothing of them; neither is a temperature.
 LOWEST_TEMPERATURE = 0.01
 HIGHEST_TEMPERATURE = 100.0
-
-
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """The predictions of one range of probabilities.
-
-    Attributes:
-        low: Where the range begins; it ends before `high`, the last one with it.
-        high: Where it ends.
-        count: Predictions in it, at least 1.
-        mean_probability: What they say.
-        positive_share: What came true.
-    """
-
-    low: float
-    high: float
-    count: int
-    mean_probability: float
-    positive_share: float
 
 
 def reliability_bins(predictions: Values, labels: Values, bins: int = 10) -> list[ReliabilityBin]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from ilf_common.statistics.estimates import Estimate, paired_difference
+from ilf_common.statistics.estimates import paired_difference
+from ilf_common.statistics.values import Estimate
 from ilf_common.statistics.vectors import Values
 
 

@@ -10,36 +10,10 @@ from statistics import NormalDist
 import numpy as np
 
 from ilf_common.errors import InvalidArgumentError
+from ilf_common.statistics.values import Estimate
 from ilf_common.statistics.vectors import Values, Vector, cluster_numbers, probabilities, vector
 
 _NORMAL = NormalDist()
-# Two-sided test at 5 % that finds the effect 4 times out of 5 (Cohen, "Statistical Power Analysis", 1988).
-_DETECTABLE = _NORMAL.inv_cdf(0.975) + _NORMAL.inv_cdf(0.8)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured value.
-
-    Attributes:
-        value: In the unit of what was measured.
-        standard_error: In the same unit; infinite where a single cluster says nothing about it.
-        n: Independent observations behind it: clusters (prompts), not rows.
-    """
-
-    value: float
-    standard_error: float
-    n: int
-
-    @property
-    def smallest_detectable_effect(self) -> float:
-        """The smallest true difference from a fixed value that as many observations would find (see the function)."""
-        return smallest_detectable_effect(self.standard_error)
-
-    def __sub__(self, other: Estimate) -> Estimate:
-        """The difference of two independent estimates; for the same items `paired_difference` knows more."""
-        error = math.hypot(self.standard_error, other.standard_error)
-        return Estimate(self.value - other.value, error, min(self.n, other.n))
 
 
 @dataclass(frozen=True)
@@ -124,8 +98,3 @@ def wilson_interval(successes: float, n: int, level: float = 0.95) -> Interval:
     middle = (share + z * z / (2 * n)) / scale
     reach = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return Interval(max(0.0, middle - reach), min(1.0, middle + reach))
-
-
-def smallest_detectable_effect(standard_error: float) -> float:
-    """The smallest true effect that a two-sided test at 5 % finds with a power of 80 %: 2.80 standard errors."""
-    return _DETECTABLE * standard_error

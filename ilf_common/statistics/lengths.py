@@ -9,7 +9,8 @@ import numpy as np
 
 from ilf_common.errors import InvalidArgumentError
 from ilf_common.statistics.calibration import sigmoid
-from ilf_common.statistics.estimates import Estimate, clustered_error, mean, share
+from ilf_common.statistics.estimates import clustered_error, mean, share
+from ilf_common.statistics.values import Estimate
 from ilf_common.statistics.vectors import Values, Vector, probabilities, vector
 
 _RIDGE = 0.01

@@ -9,7 +9,8 @@ from statistics import fmean
 
 from ilf_common.errors import InvalidArgumentError
 from ilf_common.rewards.comparisons import Comparison, Comparisons
-from ilf_common.rewards.report import RewardReport, report_at
+from ilf_common.rewards.measuring import report_at
+from ilf_common.rewards.report import RewardReport
 from ilf_common.statistics.calibration import logits_of, sigmoid
 from services.reward.asking import ask
 from services.reward.models import CompareItem

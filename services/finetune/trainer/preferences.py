@@ -14,7 +14,8 @@ from ilf_common.errors import IlfError, InvalidArgumentError
 from ilf_common.rewards.card import RewardCard, RewardStatistics, vocabulary_digest, write_card
 from ilf_common.rewards.comparisons import Comparisons, context_digest, split_by_context
 from ilf_common.rewards.inputs import Encoder, RewardInputs
-from ilf_common.rewards.report import RewardReport, fitted_report
+from ilf_common.rewards.measuring import fitted_report
+from ilf_common.rewards.report import RewardReport
 from ilf_common.rewards.transformers_model import Device, Dtype, TransformersRewardLoader, TransformersRewardModel
 from services.finetune.models import Hyperparameters, RewardOptions
 from services.finetune.trainer.data import read_comparisons

@@ -24,7 +24,7 @@ from ilf_common.errors import (
 from ilf_common.rewards.card import RewardStatistics
 from ilf_common.rewards.comparisons import Comparison, Comparisons
 from ilf_common.rewards.kinds import RewardLoss
-from ilf_common.rewards.report import report_at
+from ilf_common.rewards.measuring import report_at
 from ilf_common.rpc.client import call, stream
 from ilf_common.rpc.status import from_status
 from services.reward.models import Limits

@@ -10,7 +10,7 @@ from ilf_common.errors import InvalidArgumentError
 from ilf_common.rewards.card import RewardCard, RewardStatistics, read_card, write_card
 from ilf_common.rewards.comparisons import Comparison
 from ilf_common.rewards.kinds import RewardLoss, check_question, shipped_question
-from ilf_common.rewards.report import report_at
+from ilf_common.rewards.measuring import report_at
 from ilf_common.templates import PromptTemplate
 
 ASKED = PromptTemplate("reward_question", "{context} {candidate}?", " ", ("Yes",), ("No",))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ilf_common.errors import InvalidArgumentError
 from ilf_common.rewards.comparisons import Comparison
-from ilf_common.rewards.report import fitted_report, read_report, report_at, temperature_of, write_report
+from ilf_common.rewards.measuring import fitted_report, report_at, temperature_of
+from ilf_common.rewards.report import read_report, write_report
 
 
 def rows(count: int, *, contexts: int | None = None) -> list[Comparison]:

@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ilf_common.errors import InvalidArgumentError
-from ilf_common.statistics.estimates import (
-    Estimate,
-    mean,
-    paired_difference,
-    share,
-    smallest_detectable_effect,
-    wilson_interval,
-)
+from ilf_common.statistics.estimates import mean, paired_difference, share, wilson_interval
+from ilf_common.statistics.values import Estimate, smallest_detectable_effect
 
 numbers = st.floats(-1e3, 1e3)
 
