@@ -14,7 +14,7 @@ from ilf_client.aio.jobs import AsyncJobs
 from ilf_client.aio.policies import AsyncPolicies
 from ilf_client.aio.reward import AsyncReward
 from ilf_client.aio.runs import AsyncRuns
-from ilf_client.aio.tasks import AsyncComparisons, AsyncFeedback
+from ilf_client.aio.tasks import AsyncAnswers, AsyncComparisons, AsyncFeedback, AsyncReviews
 from ilf_client.endpoints import Endpoints, Security
 from ilf_common.rpc.client import RetryPolicy
 
@@ -67,6 +67,7 @@ class Runs(SyncNoun[AsyncRuns]):
     resume = Blocking(AsyncRuns.resume)
     explain = Streaming(AsyncRuns.explain)
     samples = Streaming(AsyncRuns.samples)
+    sample_page = Blocking(AsyncRuns.sample_page)
 
 
 class Feedback(SyncNoun[AsyncFeedback]):
@@ -75,6 +76,7 @@ class Feedback(SyncNoun[AsyncFeedback]):
     lease = Blocking(AsyncFeedback.lease)
     submit = Blocking(AsyncFeedback.submit)
     skip = Blocking(AsyncFeedback.skip)
+    show = Streaming(AsyncFeedback.show)
 
 
 class Comparisons(SyncNoun[AsyncComparisons]):
@@ -83,6 +85,23 @@ class Comparisons(SyncNoun[AsyncComparisons]):
     lease = Blocking(AsyncComparisons.lease)
     submit = Blocking(AsyncComparisons.submit)
     skip = Blocking(AsyncComparisons.skip)
+    show = Streaming(AsyncComparisons.show)
+
+
+class Reviews(SyncNoun[AsyncReviews]):
+    """Lease refinements and say whether they incorporate the feedback."""
+
+    lease = Blocking(AsyncReviews.lease)
+    submit = Blocking(AsyncReviews.submit)
+    skip = Blocking(AsyncReviews.skip)
+    show = Streaming(AsyncReviews.show)
+
+
+class Answers(SyncNoun[AsyncAnswers]):
+    """What annotators have answered."""
+
+    latest = Blocking(AsyncAnswers.latest)
+    progress = Blocking(AsyncAnswers.progress)
 
 
 class Data(SyncNoun[AsyncData]):
@@ -122,6 +141,8 @@ class Client(SyncNoun[AsyncClient]):
         self.runs = Runs(twin.runs, loop)
         self.feedback = Feedback(twin.feedback, loop)
         self.comparisons = Comparisons(twin.comparisons, loop)
+        self.reviews = Reviews(twin.reviews, loop)
+        self.answers = Answers(twin.answers, loop)
         self.data = Data(twin.data, loop)
         self.evaluation = Evaluation(twin.evaluation, loop)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServic
 
 from ilf_client._convert import from_proto, to_proto
 from ilf_client._transport import Transport, collect_pages, new_request_id
-from ilf_client.models.runs import Run, RunSample, ShardExplanation
+from ilf_client.models.runs import Run, RunSample, RunState, SampleFilter, SampleOrder, SamplePage, ShardExplanation
 from ilf_client.models.specs import RunSpec
 
 if TYPE_CHECKING:
@@ -55,11 +55,21 @@ class AsyncRuns:
         request = pb.GetRunRequest(name=run_name(name))
         return from_proto(await self._transport.call(self._stub.GetRun, request, timeout), Run)
 
-    async def list(self, *, timeout: float | None = None) -> AsyncIterator[Run]:
-        """All runs."""
+    async def list(
+        self, *, states: Sequence[RunState] = (), text: str = "", timeout: float | None = None
+    ) -> AsyncIterator[Run]:
+        """Runs, the newest first.
+
+        Args:
+            states: Only those in one of these states; empty means all.
+            text: Only those whose name or policy contains this; case is ignored.
+            timeout: Seconds; None takes the client's.
+        """
+        wanted = [pb.RunState.Value(f"RUN_STATE_{state.name}") for state in states]
 
         async def fetch(token: str) -> pb.ListRunsResponse:
-            return await self._transport.call(self._stub.ListRuns, pb.ListRunsRequest(page_token=token), timeout)
+            request = pb.ListRunsRequest(page_token=token, states=wanted, text=text)
+            return await self._transport.call(self._stub.ListRuns, request, timeout)
 
         async for run in collect_pages(fetch, "runs", Run):
             yield run
@@ -103,6 +113,42 @@ class AsyncRuns:
 
         async for sample in collect_pages(fetch, "samples", RunSample):
             yield sample
+
+    async def sample_page(
+        self,
+        name: str,
+        *,
+        iteration: int,
+        where: SampleFilter | None = None,
+        order_by: SampleOrder = SampleOrder.DATASET,
+        descending: bool = False,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout: float | None = None,
+    ) -> SamplePage:
+        """One page of an iteration's rows, filtered and sorted.
+
+        Args:
+            name: The run.
+            iteration: From 1.
+            where: Which rows; None takes all.
+            order_by: What they are sorted by; rows without it come last.
+            descending: The largest first.
+            page_size: Rows at most; 0 lets the server choose.
+            page_token: From the page before; the other arguments must be the same.
+            timeout: Seconds; None takes the client's.
+        """
+        request = pb.ListSamplesRequest(
+            parent=run_name(name),
+            iteration=iteration,
+            order_by=pb.SampleOrder.Value(f"SAMPLE_ORDER_{order_by.name}"),
+            descending=descending,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        if where is not None:
+            to_proto(where, request.filter)
+        return from_proto(await self._transport.call(self._stub.ListSamples, request, timeout), SamplePage)
 
 
 def run_name(name: str) -> str:

@@ -14,7 +14,7 @@ from ilf_client.aio.pools import AsyncPools
 from ilf_client.aio.ranking import AsyncRanking
 from ilf_client.aio.reward import AsyncReward
 from ilf_client.aio.runs import AsyncRuns
-from ilf_client.aio.tasks import AsyncComparisons, AsyncFeedback
+from ilf_client.aio.tasks import AsyncAnswers, AsyncComparisons, AsyncFeedback, AsyncReviews
 from ilf_client.endpoints import Endpoints, Security
 from ilf_common.rpc.client import RetryPolicy
 
@@ -38,6 +38,8 @@ class AsyncServices(AsyncInference, AsyncRanking, AsyncPools):
         runs: Runs of the loop.
         feedback: Feedback tasks of people.
         comparisons: Comparison tasks of people.
+        reviews: Reviews of refinements by people.
+        answers: What people have answered.
         data: Files to and from the artifact store.
     """
 
@@ -61,6 +63,8 @@ class AsyncServices(AsyncInference, AsyncRanking, AsyncPools):
         self.runs = AsyncRuns(self._transport)
         self.feedback = AsyncFeedback(self._transport)
         self.comparisons = AsyncComparisons(self._transport)
+        self.reviews = AsyncReviews(self._transport)
+        self.answers = AsyncAnswers(self._transport)
         self.data = AsyncData(self._transport)
 
     async def close(self) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ilf_client.cli.options import Session, service_options
-from ilf_client.models.runs import ComparisonTask, FeedbackTask, Preference, Progress
+from ilf_client.models.runs import Progress
+from ilf_client.models.tasks import ComparisonTask, FeedbackTask, Preference
 from ilf_common.errors import FailedPreconditionError, IlfError
 
 if TYPE_CHECKING:

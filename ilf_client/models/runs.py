@@ -154,65 +154,51 @@ class RunSample:
         return max(range(len(self.candidates)), key=lambda index: self.candidates[index].score.score)
 
 
-class TaskState(Enum):
-    """Where a person's task is."""
+class SampleOrder(Enum):
+    """What samples are sorted by; score, spread, missing mass and length are those of the chosen refinement."""
 
     UNSPECIFIED = "unspecified"
-    OPEN = "open"
-    LEASED = "leased"
-    DONE = "done"
-    SKIPPED = "skipped"
-
-
-class Preference(Enum):
-    """Which of two outputs is better."""
-
-    UNSPECIFIED = "unspecified"
-    A = "a"
-    B = "b"
-    TIE = "tie"
+    DATASET = "dataset"
+    SCORE = "score"
+    SPREAD = "spread"
+    MISSING_MASS = "missing_mass"
+    LENGTH = "length"
 
 
 @dataclass(frozen=True)
-class FeedbackTask:
-    """An initial output that a person is asked about (`runs/<id>/feedbackTasks/<task>`)."""
+class SampleFilter:
+    """Which samples to show: those that all set conditions hold for.
 
-    name: str
-    item_id: str
-    context: str
-    initial_output: str
-    annotator: str = ""
-    lease_expire_time: datetime | None = None
-    state: TaskState = TaskState.UNSPECIFIED
-    feedback: str = ""
+    Attributes:
+        text: Occurs in context, initial output, feedback or a refinement; case is ignored.
+        min_score, max_score: Of the chosen refinement, inclusive.
+        min_spread, max_spread: How much the judges disagree about it, inclusive.
+        min_length, max_length: Its characters, inclusive.
+        failed: Only rows that failed, or only those that did not.
+        item_ids: Only these items.
+    """
 
-
-@dataclass(frozen=True)
-class ComparisonTask:
-    """Two outputs that a person is asked to compare (`runs/<id>/comparisonTasks/<task>`)."""
-
-    name: str
-    item_id: str
-    context: str
-    output_a: str
-    output_b: str
-    annotator: str = ""
-    lease_expire_time: datetime | None = None
-    state: TaskState = TaskState.UNSPECIFIED
-    preference: Preference = Preference.UNSPECIFIED
+    text: str = ""
+    min_score: float | None = None
+    max_score: float | None = None
+    min_spread: float | None = None
+    max_spread: float | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    failed: bool | None = None
+    item_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class FeedbackTasks:
-    """Tasks leased to the caller, and how many of all are done."""
+class SamplePage:
+    """One page of samples.
 
-    tasks: Sequence[FeedbackTask]
-    progress: Progress = field(default_factory=Progress)
+    Attributes:
+        samples: The rows.
+        next_page_token: Of the page after it; empty on the last one.
+        total_size: Rows that the filter lets through, on all pages.
+    """
 
-
-@dataclass(frozen=True)
-class ComparisonTasks:
-    """Tasks leased to the caller, and how many of all are done."""
-
-    tasks: Sequence[ComparisonTask]
-    progress: Progress = field(default_factory=Progress)
+    samples: Sequence[RunSample] = ()
+    next_page_token: str = ""
+    total_size: int = 0

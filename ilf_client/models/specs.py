@@ -202,6 +202,21 @@ class EvaluateStage:
 
 
 @dataclass(frozen=True)
+class PeopleSpec:
+    """What people who annotate the run are told and asked; nothing here changes what a run computes.
+
+    Attributes:
+        guidelines: Shown beside every task, as plain text.
+        comparisons_per_pair: Different people who compare each pair. Default 1.
+        reviews_per_item: Different people who review each refinement. Default 1.
+    """
+
+    guidelines: str = ""
+    comparisons_per_pair: int = 0
+    reviews_per_item: int = 0
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """A whole run.
 
@@ -224,6 +239,7 @@ class RunSpec:
         finetune: Training.
         evaluate: Measuring.
         preview_rows: Only so many rows go through generate, feedback, refine and rank; nothing is trained.
+        people: What annotators are told and asked.
     """
 
     dataset: DatasetSpec = field(default_factory=DatasetSpec)
@@ -244,3 +260,4 @@ class RunSpec:
     finetune: FinetuneStage = field(default_factory=FinetuneStage)
     evaluate: EvaluateStage = field(default_factory=EvaluateStage)
     preview_rows: int = 0
+    people: PeopleSpec = field(default_factory=PeopleSpec)

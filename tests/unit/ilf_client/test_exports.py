@@ -16,11 +16,12 @@ from ilf_client.aio.jobs import AsyncJobs
 from ilf_client.aio.policies import AsyncPolicies
 from ilf_client.aio.reward import AsyncReward
 from ilf_client.aio.runs import AsyncRuns
-from ilf_client.aio.tasks import AsyncComparisons, AsyncFeedback
+from ilf_client.aio.tasks import AsyncAnswers, AsyncComparisons, AsyncFeedback, AsyncReviews
 
 NAMES = [
     "AbortedError",
     "AlreadyExistsError",
+    "AnnotationProgress",
     "Arm",
     "AsyncClient",
     "BestOfN",
@@ -77,6 +78,7 @@ NAMES = [
     "Outcome",
     "OutputSource",
     "Pairing",
+    "PeopleSpec",
     "PermissionDeniedError",
     "Policy",
     "PolicyAlias",
@@ -98,6 +100,8 @@ NAMES = [
     "ResourceExhaustedError",
     "RetryPolicy",
     "RetryableError",
+    "ReviewTask",
+    "ReviewTasks",
     "RewardComparison",
     "RewardLoss",
     "RewardModel",
@@ -109,6 +113,9 @@ NAMES = [
     "RunSpec",
     "RunState",
     "Sample",
+    "SampleFilter",
+    "SampleOrder",
+    "SamplePage",
     "SamplingParams",
     "Schedule",
     "ScoreItem",
@@ -128,6 +135,7 @@ NAMES = [
     "UnimplementedError",
     "Upload",
     "Usage",
+    "Verdict",
     "Waiting",
     "load_template",
 ]
@@ -140,6 +148,8 @@ TWINS = [
     (sync.Runs, AsyncRuns),
     (sync.Feedback, AsyncFeedback),
     (sync.Comparisons, AsyncComparisons),
+    (sync.Reviews, AsyncReviews),
+    (sync.Answers, AsyncAnswers),
     (sync.Data, AsyncData),
     (sync.Evaluation, AsyncEvaluation),
 ]

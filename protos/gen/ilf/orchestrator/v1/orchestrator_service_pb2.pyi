@@ -94,6 +94,35 @@ STAGE_STATE_SUCCEEDED: StageState.ValueType  # 3
 STAGE_STATE_FAILED: StageState.ValueType  # 4
 Global___StageState: _TypeAlias = StageState  # noqa: Y015
 
+class _SampleOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SampleOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SampleOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SAMPLE_ORDER_UNSPECIFIED: _SampleOrder.ValueType  # 0
+    SAMPLE_ORDER_DATASET: _SampleOrder.ValueType  # 1
+    """As in the dataset (default)."""
+    SAMPLE_ORDER_SCORE: _SampleOrder.ValueType  # 2
+    SAMPLE_ORDER_SPREAD: _SampleOrder.ValueType  # 3
+    """How much the judges disagree."""
+    SAMPLE_ORDER_MISSING_MASS: _SampleOrder.ValueType  # 4
+    SAMPLE_ORDER_LENGTH: _SampleOrder.ValueType  # 5
+    """Characters."""
+
+class SampleOrder(_SampleOrder, metaclass=_SampleOrderEnumTypeWrapper): ...
+
+SAMPLE_ORDER_UNSPECIFIED: SampleOrder.ValueType  # 0
+SAMPLE_ORDER_DATASET: SampleOrder.ValueType  # 1
+"""As in the dataset (default)."""
+SAMPLE_ORDER_SCORE: SampleOrder.ValueType  # 2
+SAMPLE_ORDER_SPREAD: SampleOrder.ValueType  # 3
+"""How much the judges disagree."""
+SAMPLE_ORDER_MISSING_MASS: SampleOrder.ValueType  # 4
+SAMPLE_ORDER_LENGTH: SampleOrder.ValueType  # 5
+"""Characters."""
+Global___SampleOrder: _TypeAlias = SampleOrder  # noqa: Y015
+
 class _TaskState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -133,6 +162,25 @@ PREFERENCE_A: Preference.ValueType  # 1
 PREFERENCE_B: Preference.ValueType  # 2
 PREFERENCE_TIE: Preference.ValueType  # 3
 Global___Preference: _TypeAlias = Preference  # noqa: Y015
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    VERDICT_YES: _Verdict.ValueType  # 1
+    VERDICT_PARTLY: _Verdict.ValueType  # 2
+    VERDICT_NO: _Verdict.ValueType  # 3
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+VERDICT_YES: Verdict.ValueType  # 1
+VERDICT_PARTLY: Verdict.ValueType  # 2
+VERDICT_NO: Verdict.ValueType  # 3
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class ColumnMap(_message.Message):
@@ -570,6 +618,36 @@ class BestOfNStage(_message.Message):
 Global___BestOfNStage: _TypeAlias = BestOfNStage  # noqa: Y015
 
 @_typing.final
+class PeopleSpec(_message.Message):
+    """What people who annotate the run are told and asked. Nothing here changes what a run computes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUIDELINES_FIELD_NUMBER: _builtins.int
+    COMPARISONS_PER_PAIR_FIELD_NUMBER: _builtins.int
+    REVIEWS_PER_ITEM_FIELD_NUMBER: _builtins.int
+    guidelines: _builtins.str
+    """Shown beside every task: what good feedback is, what to look for. Plain text."""
+    comparisons_per_pair: _builtins.int
+    """Different people who compare each pair. 0 means 1."""
+    reviews_per_item: _builtins.int
+    """Different people who review each refinement. 0 means 1."""
+    def __init__(
+        self,
+        *,
+        guidelines: _builtins.str = ...,
+        comparisons_per_pair: _builtins.int = ...,
+        reviews_per_item: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons_per_pair", b"comparisons_per_pair", "guidelines", b"guidelines", "reviews_per_item", b"reviews_per_item"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeopleSpec: _TypeAlias = PeopleSpec  # noqa: Y015
+
+@_typing.final
 class RunSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -591,6 +669,7 @@ class RunSpec(_message.Message):
     FINETUNE_FIELD_NUMBER: _builtins.int
     EVALUATE_FIELD_NUMBER: _builtins.int
     PREVIEW_ROWS_FIELD_NUMBER: _builtins.int
+    PEOPLE_FIELD_NUMBER: _builtins.int
     iterations: _builtins.int
     """0 means 1."""
     schedule: Global___Schedule.ValueType
@@ -625,6 +704,8 @@ class RunSpec(_message.Message):
     def finetune(self) -> Global___FinetuneStage: ...
     @_builtins.property
     def evaluate(self) -> Global___EvaluateStage: ...
+    @_builtins.property
+    def people(self) -> Global___PeopleSpec: ...
     def __init__(
         self,
         *,
@@ -646,10 +727,11 @@ class RunSpec(_message.Message):
         finetune: Global___FinetuneStage | None = ...,
         evaluate: Global___EvaluateStage | None = ...,
         preview_rows: _builtins.int = ...,
+        people: Global___PeopleSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_bad_row_share", b"_max_bad_row_share", "dataset", b"dataset", "evaluate", b"evaluate", "feedback", b"feedback", "finetune", b"finetune", "generate", b"generate", "max_bad_row_share", b"max_bad_row_share", "rank", b"rank", "refine", b"refine", "select", b"select"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_bad_row_share", b"_max_bad_row_share", "dataset", b"dataset", "evaluate", b"evaluate", "feedback", b"feedback", "finetune", b"finetune", "generate", b"generate", "max_bad_row_share", b"max_bad_row_share", "people", b"people", "rank", b"rank", "refine", b"refine", "select", b"select"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_bad_row_share", b"_max_bad_row_share", "base_model", b"base_model", "contexts_per_iteration", b"contexts_per_iteration", "dataset", b"dataset", "evaluate", b"evaluate", "feedback", b"feedback", "finetune", b"finetune", "generate", b"generate", "iterations", b"iterations", "max_bad_row_share", b"max_bad_row_share", "policy", b"policy", "preview_rows", b"preview_rows", "rank", b"rank", "refine", b"refine", "reuse_contexts", b"reuse_contexts", "schedule", b"schedule", "seed", b"seed", "select", b"select", "shard_rows", b"shard_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_bad_row_share", b"_max_bad_row_share", "base_model", b"base_model", "contexts_per_iteration", b"contexts_per_iteration", "dataset", b"dataset", "evaluate", b"evaluate", "feedback", b"feedback", "finetune", b"finetune", "generate", b"generate", "iterations", b"iterations", "max_bad_row_share", b"max_bad_row_share", "people", b"people", "policy", b"policy", "preview_rows", b"preview_rows", "rank", b"rank", "refine", b"refine", "reuse_contexts", b"reuse_contexts", "schedule", b"schedule", "seed", b"seed", "select", b"select", "shard_rows", b"shard_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_bad_row_share: _TypeAlias = _typing.Literal["max_bad_row_share"]  # noqa: Y015
     _WhichOneofArgType__max_bad_row_share: _TypeAlias = _typing.Literal["_max_bad_row_share", b"_max_bad_row_share"]  # noqa: Y015
@@ -927,17 +1009,27 @@ class ListRunsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     page_token: _builtins.str
+    text: _builtins.str
+    """Only runs whose name or policy contains this; case is ignored."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___RunState.ValueType]:
+        """Only runs in one of these states. Empty means all."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        states: _abc.Iterable[Global___RunState.ValueType] | None = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "states", b"states", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1173,11 +1265,19 @@ class ListSamplesRequest(_message.Message):
     ITERATION_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    DESCENDING_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """"runs/<id>"."""
     iteration: _builtins.int
     page_size: _builtins.int
     page_token: _builtins.str
+    order_by: Global___SampleOrder.ValueType
+    descending: _builtins.bool
+    """The largest first."""
+    @_builtins.property
+    def filter(self) -> Global___SampleFilter: ...
     def __init__(
         self,
         *,
@@ -1185,14 +1285,97 @@ class ListSamplesRequest(_message.Message):
         iteration: _builtins.int = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: Global___SampleFilter | None = ...,
+        order_by: Global___SampleOrder.ValueType = ...,
+        descending: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descending", b"descending", "filter", b"filter", "iteration", b"iteration", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSamplesRequest: _TypeAlias = ListSamplesRequest  # noqa: Y015
+
+@_typing.final
+class SampleFilter(_message.Message):
+    """Rows that all set conditions hold for. Score, spread, missing mass and length are those of the chosen refinement; a
+    row without one meets no condition about them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    MAX_SCORE_FIELD_NUMBER: _builtins.int
+    MIN_SPREAD_FIELD_NUMBER: _builtins.int
+    MAX_SPREAD_FIELD_NUMBER: _builtins.int
+    MIN_LENGTH_FIELD_NUMBER: _builtins.int
+    MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Occurs in the context, the initial output, the feedback or a refinement; case is ignored."""
+    min_score: _builtins.float
+    max_score: _builtins.float
+    min_spread: _builtins.float
+    max_spread: _builtins.float
+    min_length: _builtins.int
+    """Characters."""
+    max_length: _builtins.int
+    failed: _builtins.bool
+    """Rows that failed, or those that did not."""
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These items."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        min_score: _builtins.float | None = ...,
+        max_score: _builtins.float | None = ...,
+        min_spread: _builtins.float | None = ...,
+        max_spread: _builtins.float | None = ...,
+        min_length: _builtins.int | None = ...,
+        max_length: _builtins.int | None = ...,
+        failed: _builtins.bool | None = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "_max_length", b"_max_length", "_max_score", b"_max_score", "_max_spread", b"_max_spread", "_min_length", b"_min_length", "_min_score", b"_min_score", "_min_spread", b"_min_spread", "failed", b"failed", "max_length", b"max_length", "max_score", b"max_score", "max_spread", b"max_spread", "min_length", b"min_length", "min_score", b"min_score", "min_spread", b"min_spread"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failed", b"_failed", "_max_length", b"_max_length", "_max_score", b"_max_score", "_max_spread", b"_max_spread", "_min_length", b"_min_length", "_min_score", b"_min_score", "_min_spread", b"_min_spread", "failed", b"failed", "item_ids", b"item_ids", "max_length", b"max_length", "max_score", b"max_score", "max_spread", b"max_spread", "min_length", b"min_length", "min_score", b"min_score", "min_spread", b"min_spread", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__failed: _TypeAlias = _typing.Literal["failed"]  # noqa: Y015
+    _WhichOneofArgType__failed: _TypeAlias = _typing.Literal["_failed", b"_failed"]  # noqa: Y015
+    _WhichOneofReturnType__max_length: _TypeAlias = _typing.Literal["max_length"]  # noqa: Y015
+    _WhichOneofArgType__max_length: _TypeAlias = _typing.Literal["_max_length", b"_max_length"]  # noqa: Y015
+    _WhichOneofReturnType__max_score: _TypeAlias = _typing.Literal["max_score"]  # noqa: Y015
+    _WhichOneofArgType__max_score: _TypeAlias = _typing.Literal["_max_score", b"_max_score"]  # noqa: Y015
+    _WhichOneofReturnType__max_spread: _TypeAlias = _typing.Literal["max_spread"]  # noqa: Y015
+    _WhichOneofArgType__max_spread: _TypeAlias = _typing.Literal["_max_spread", b"_max_spread"]  # noqa: Y015
+    _WhichOneofReturnType__min_length: _TypeAlias = _typing.Literal["min_length"]  # noqa: Y015
+    _WhichOneofArgType__min_length: _TypeAlias = _typing.Literal["_min_length", b"_min_length"]  # noqa: Y015
+    _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
+    _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    _WhichOneofReturnType__min_spread: _TypeAlias = _typing.Literal["min_spread"]  # noqa: Y015
+    _WhichOneofArgType__min_spread: _TypeAlias = _typing.Literal["_min_spread", b"_min_spread"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failed) -> _WhichOneofReturnType__failed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_length) -> _WhichOneofReturnType__max_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_score) -> _WhichOneofReturnType__max_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_spread) -> _WhichOneofReturnType__max_spread | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_length) -> _WhichOneofReturnType__min_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_spread) -> _WhichOneofReturnType__min_spread | None: ...
+
+Global___SampleFilter: _TypeAlias = SampleFilter  # noqa: Y015
 
 @_typing.final
 class ListSamplesResponse(_message.Message):
@@ -1200,7 +1383,10 @@ class ListSamplesResponse(_message.Message):
 
     SAMPLES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    total_size: _builtins.int
+    """Rows that the filter lets through, on all pages."""
     @_builtins.property
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunSample]: ...
     def __init__(
@@ -1208,10 +1394,11 @@ class ListSamplesResponse(_message.Message):
         *,
         samples: _abc.Iterable[Global___RunSample] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "samples", b"samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "samples", b"samples", "total_size", b"total_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1300,6 +1487,12 @@ class FeedbackTask(_message.Message):
     LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
+    ANSWER_TIME_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
+    GUIDELINES_FIELD_NUMBER: _builtins.int
+    NOTHING_TO_CHANGE_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"runs/<id>/feedbackTasks/<task>"."""
     item_id: _builtins.str
@@ -1308,8 +1501,22 @@ class FeedbackTask(_message.Message):
     annotator: _builtins.str
     state: Global___TaskState.ValueType
     feedback: _builtins.str
+    guidelines: _builtins.str
+    """From the run's spec."""
+    nothing_to_change: _builtins.str
+    """The feedback that says that nothing is to be changed."""
+    closed: _builtins.bool
+    """The run has gone on: the answer is final."""
+    iteration: _builtins.int
+    """The iteration of the run."""
     @_builtins.property
     def lease_expire_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def answer_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the annotator marks the task with, beside the answer: "unclear", "harmful", "wrong_language", "other"."""
+
     def __init__(
         self,
         *,
@@ -1321,10 +1528,16 @@ class FeedbackTask(_message.Message):
         lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
         state: Global___TaskState.ValueType = ...,
         feedback: _builtins.str = ...,
+        answer_time: _timestamp_pb2.Timestamp | None = ...,
+        flags: _abc.Iterable[_builtins.str] | None = ...,
+        guidelines: _builtins.str = ...,
+        nothing_to_change: _builtins.str = ...,
+        closed: _builtins.bool = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_time", b"answer_time", "lease_expire_time", b"lease_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "context", b"context", "feedback", b"feedback", "initial_output", b"initial_output", "item_id", b"item_id", "lease_expire_time", b"lease_expire_time", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "answer_time", b"answer_time", "closed", b"closed", "context", b"context", "feedback", b"feedback", "flags", b"flags", "guidelines", b"guidelines", "initial_output", b"initial_output", "item_id", b"item_id", "iteration", b"iteration", "lease_expire_time", b"lease_expire_time", "name", b"name", "nothing_to_change", b"nothing_to_change", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1398,12 +1611,15 @@ class SubmitFeedbackRequest(_message.Message):
     ANNOTATOR_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
     SKIP_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     name: _builtins.str
     annotator: _builtins.str
     feedback: _builtins.str
     skip: _builtins.bool
     """Give the task back unanswered; this annotator will not see it again."""
+    @_builtins.property
+    def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -1412,10 +1628,11 @@ class SubmitFeedbackRequest(_message.Message):
         annotator: _builtins.str = ...,
         feedback: _builtins.str = ...,
         skip: _builtins.bool = ...,
+        flags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "feedback", b"feedback", "name", b"name", "request_id", b"request_id", "skip", b"skip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "feedback", b"feedback", "flags", b"flags", "name", b"name", "request_id", b"request_id", "skip", b"skip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1434,6 +1651,13 @@ class ComparisonTask(_message.Message):
     LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     PREFERENCE_FIELD_NUMBER: _builtins.int
+    ANSWER_TIME_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
+    GUIDELINES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CANDIDATE_A_FIELD_NUMBER: _builtins.int
+    CANDIDATE_B_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"runs/<id>/comparisonTasks/<task>"."""
     item_id: _builtins.str
@@ -1443,8 +1667,19 @@ class ComparisonTask(_message.Message):
     annotator: _builtins.str
     state: Global___TaskState.ValueType
     preference: Global___Preference.ValueType
+    guidelines: _builtins.str
+    reason: _builtins.str
+    """Why, in the annotator's words; may be empty."""
+    candidate_a: _builtins.int
+    """Which refinements of the item A and B are, by index: the order that the annotator saw is random and kept."""
+    candidate_b: _builtins.int
+    iteration: _builtins.int
     @_builtins.property
     def lease_expire_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def answer_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -1457,10 +1692,17 @@ class ComparisonTask(_message.Message):
         lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
         state: Global___TaskState.ValueType = ...,
         preference: Global___Preference.ValueType = ...,
+        answer_time: _timestamp_pb2.Timestamp | None = ...,
+        flags: _abc.Iterable[_builtins.str] | None = ...,
+        guidelines: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        candidate_a: _builtins.int = ...,
+        candidate_b: _builtins.int = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_time", b"answer_time", "lease_expire_time", b"lease_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "context", b"context", "item_id", b"item_id", "lease_expire_time", b"lease_expire_time", "name", b"name", "output_a", b"output_a", "output_b", b"output_b", "preference", b"preference", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "answer_time", b"answer_time", "candidate_a", b"candidate_a", "candidate_b", b"candidate_b", "context", b"context", "flags", b"flags", "guidelines", b"guidelines", "item_id", b"item_id", "iteration", b"iteration", "lease_expire_time", b"lease_expire_time", "name", b"name", "output_a", b"output_a", "output_b", b"output_b", "preference", b"preference", "reason", b"reason", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1530,11 +1772,16 @@ class SubmitComparisonRequest(_message.Message):
     ANNOTATOR_FIELD_NUMBER: _builtins.int
     PREFERENCE_FIELD_NUMBER: _builtins.int
     SKIP_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     name: _builtins.str
     annotator: _builtins.str
     preference: Global___Preference.ValueType
     skip: _builtins.bool
+    reason: _builtins.str
+    @_builtins.property
+    def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -1543,14 +1790,322 @@ class SubmitComparisonRequest(_message.Message):
         annotator: _builtins.str = ...,
         preference: Global___Preference.ValueType = ...,
         skip: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        flags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "name", b"name", "preference", b"preference", "request_id", b"request_id", "skip", b"skip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "flags", b"flags", "name", b"name", "preference", b"preference", "reason", b"reason", "request_id", b"request_id", "skip", b"skip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitComparisonRequest: _TypeAlias = SubmitComparisonRequest  # noqa: Y015
+
+@_typing.final
+class ReviewTask(_message.Message):
+    """Does this refinement incorporate the feedback?"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    INITIAL_OUTPUT_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
+    REFINEMENT_FIELD_NUMBER: _builtins.int
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    ANSWER_TIME_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
+    GUIDELINES_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"runs/<id>/reviewTasks/<task>"."""
+    item_id: _builtins.str
+    context: _builtins.str
+    initial_output: _builtins.str
+    feedback: _builtins.str
+    refinement: _builtins.str
+    annotator: _builtins.str
+    state: Global___TaskState.ValueType
+    verdict: Global___Verdict.ValueType
+    guidelines: _builtins.str
+    iteration: _builtins.int
+    candidate: _builtins.int
+    """The refinement's index among the item's candidates."""
+    @_builtins.property
+    def lease_expire_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def answer_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        item_id: _builtins.str = ...,
+        context: _builtins.str = ...,
+        initial_output: _builtins.str = ...,
+        feedback: _builtins.str = ...,
+        refinement: _builtins.str = ...,
+        annotator: _builtins.str = ...,
+        lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___TaskState.ValueType = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        answer_time: _timestamp_pb2.Timestamp | None = ...,
+        flags: _abc.Iterable[_builtins.str] | None = ...,
+        guidelines: _builtins.str = ...,
+        iteration: _builtins.int = ...,
+        candidate: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_time", b"answer_time", "lease_expire_time", b"lease_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "answer_time", b"answer_time", "candidate", b"candidate", "context", b"context", "feedback", b"feedback", "flags", b"flags", "guidelines", b"guidelines", "initial_output", b"initial_output", "item_id", b"item_id", "iteration", b"iteration", "lease_expire_time", b"lease_expire_time", "name", b"name", "refinement", b"refinement", "state", b"state", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewTask: _TypeAlias = ReviewTask  # noqa: Y015
+
+@_typing.final
+class ListReviewTasksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """"runs/<id>", or "runs/-" for all runs."""
+    annotator: _builtins.str
+    page_size: _builtins.int
+    """Tasks leased at most. 0 means 1."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        annotator: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReviewTasksRequest: _TypeAlias = ListReviewTasksRequest  # noqa: Y015
+
+@_typing.final
+class ListReviewTasksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewTask]: ...
+    @_builtins.property
+    def progress(self) -> _common_pb2.Progress: ...
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[Global___ReviewTask] | None = ...,
+        next_page_token: _builtins.str = ...,
+        progress: _common_pb2.Progress | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "progress", b"progress", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReviewTasksResponse: _TypeAlias = ListReviewTasksResponse  # noqa: Y015
+
+@_typing.final
+class SubmitReviewRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    name: _builtins.str
+    annotator: _builtins.str
+    verdict: Global___Verdict.ValueType
+    skip: _builtins.bool
+    @_builtins.property
+    def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        annotator: _builtins.str = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        skip: _builtins.bool = ...,
+        flags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "flags", b"flags", "name", b"name", "request_id", b"request_id", "skip", b"skip", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitReviewRequest: _TypeAlias = SubmitReviewRequest  # noqa: Y015
+
+@_typing.final
+class ListAnswersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """"runs/<id>", or "runs/-" for all runs."""
+    annotator: _builtins.str
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        annotator: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAnswersRequest: _TypeAlias = ListAnswersRequest  # noqa: Y015
+
+@_typing.final
+class ListAnswersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Answer]: ...
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___Answer] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAnswersResponse: _TypeAlias = ListAnswersResponse  # noqa: Y015
+
+@_typing.final
+class Answer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEEDBACK_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def feedback(self) -> Global___FeedbackTask: ...
+    @_builtins.property
+    def comparison(self) -> Global___ComparisonTask: ...
+    @_builtins.property
+    def review(self) -> Global___ReviewTask: ...
+    def __init__(
+        self,
+        *,
+        feedback: Global___FeedbackTask | None = ...,
+        comparison: Global___ComparisonTask | None = ...,
+        review: Global___ReviewTask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "feedback", b"feedback", "review", b"review", "task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "feedback", b"feedback", "review", b"review", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["feedback", "comparison", "review"]  # noqa: Y015
+    _WhichOneofArgType_task: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_task) -> _WhichOneofReturnType_task | None: ...
+
+Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
+class GetAnnotationProgressRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """"runs/<id>", or "runs/-" for all runs."""
+    annotator: _builtins.str
+    """Whose pace; may be empty."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        annotator: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAnnotationProgressRequest: _TypeAlias = GetAnnotationProgressRequest  # noqa: Y015
+
+@_typing.final
+class AnnotationProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEEDBACK_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    ANSWERED_LAST_DAY_FIELD_NUMBER: _builtins.int
+    ANSWERED_LAST_HOUR_FIELD_NUMBER: _builtins.int
+    answered: _builtins.int
+    """The annotator's own answers of all kinds: ever, in the last day, in the last hour."""
+    answered_last_day: _builtins.int
+    answered_last_hour: _builtins.int
+    @_builtins.property
+    def feedback(self) -> _common_pb2.Progress:
+        """Tasks that are made, of all people."""
+
+    @_builtins.property
+    def comparison(self) -> _common_pb2.Progress: ...
+    @_builtins.property
+    def review(self) -> _common_pb2.Progress: ...
+    def __init__(
+        self,
+        *,
+        feedback: _common_pb2.Progress | None = ...,
+        comparison: _common_pb2.Progress | None = ...,
+        review: _common_pb2.Progress | None = ...,
+        answered: _builtins.int = ...,
+        answered_last_day: _builtins.int = ...,
+        answered_last_hour: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "feedback", b"feedback", "review", b"review"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "answered_last_day", b"answered_last_day", "answered_last_hour", b"answered_last_hour", "comparison", b"comparison", "feedback", b"feedback", "review", b"review"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnnotationProgress: _TypeAlias = AnnotationProgress  # noqa: Y015
 
 @_typing.final
 class Pool(_message.Message):

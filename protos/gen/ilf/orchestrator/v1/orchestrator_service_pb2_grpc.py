@@ -102,6 +102,26 @@ class OrchestratorServiceStub:
                 request_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.SubmitComparisonRequest.SerializeToString,
                 response_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ComparisonTask.FromString,
                 _registered_method=True)
+        self.ListReviewTasks = channel.unary_unary(
+                '/ilf.orchestrator.v1.OrchestratorService/ListReviewTasks',
+                request_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListReviewTasksRequest.SerializeToString,
+                response_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListReviewTasksResponse.FromString,
+                _registered_method=True)
+        self.SubmitReview = channel.unary_unary(
+                '/ilf.orchestrator.v1.OrchestratorService/SubmitReview',
+                request_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.SubmitReviewRequest.SerializeToString,
+                response_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ReviewTask.FromString,
+                _registered_method=True)
+        self.ListAnswers = channel.unary_unary(
+                '/ilf.orchestrator.v1.OrchestratorService/ListAnswers',
+                request_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListAnswersRequest.SerializeToString,
+                response_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListAnswersResponse.FromString,
+                _registered_method=True)
+        self.GetAnnotationProgress = channel.unary_unary(
+                '/ilf.orchestrator.v1.OrchestratorService/GetAnnotationProgress',
+                request_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.GetAnnotationProgressRequest.SerializeToString,
+                response_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.AnnotationProgress.FromString,
+                _registered_method=True)
         self.ListPools = channel.unary_unary(
                 '/ilf.orchestrator.v1.OrchestratorService/ListPools',
                 request_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListPoolsRequest.SerializeToString,
@@ -168,7 +188,8 @@ class OrchestratorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSamples(self, request, context):
-        """Rows of one iteration: context, initial output, feedback, refinements with scores, the chosen one.
+        """Rows of one iteration: context, initial output, feedback, refinements with scores, the chosen one; filtered and
+        sorted where the request says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,6 +220,35 @@ class OrchestratorServiceServicer:
 
     def SubmitComparison(self, request, context):
         """Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReviewTasks(self, request, context):
+        """Leases chosen refinements to an annotator, who says whether they incorporate the feedback. Without an annotator:
+        shows all reviews, page by page, and leases none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitReview(self, request, context):
+        """Idempotent by request_id; may be sent again to change one's own verdict.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAnswers(self, request, context):
+        """An annotator's own answers of all kinds, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAnnotationProgress(self, request, context):
+        """How much is done and left of each kind, and how fast an annotator answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -273,6 +323,26 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
                     servicer.SubmitComparison,
                     request_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.SubmitComparisonRequest.FromString,
                     response_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ComparisonTask.SerializeToString,
+            ),
+            'ListReviewTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReviewTasks,
+                    request_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListReviewTasksRequest.FromString,
+                    response_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListReviewTasksResponse.SerializeToString,
+            ),
+            'SubmitReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitReview,
+                    request_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.SubmitReviewRequest.FromString,
+                    response_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ReviewTask.SerializeToString,
+            ),
+            'ListAnswers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAnswers,
+                    request_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListAnswersRequest.FromString,
+                    response_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListAnswersResponse.SerializeToString,
+            ),
+            'GetAnnotationProgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAnnotationProgress,
+                    request_deserializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.GetAnnotationProgressRequest.FromString,
+                    response_serializer=ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.AnnotationProgress.SerializeToString,
             ),
             'ListPools': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPools,
@@ -612,6 +682,114 @@ class OrchestratorService:
             '/ilf.orchestrator.v1.OrchestratorService/SubmitComparison',
             ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.SubmitComparisonRequest.SerializeToString,
             ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ComparisonTask.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReviewTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ilf.orchestrator.v1.OrchestratorService/ListReviewTasks',
+            ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListReviewTasksRequest.SerializeToString,
+            ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListReviewTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ilf.orchestrator.v1.OrchestratorService/SubmitReview',
+            ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.SubmitReviewRequest.SerializeToString,
+            ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ReviewTask.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAnswers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ilf.orchestrator.v1.OrchestratorService/ListAnswers',
+            ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListAnswersRequest.SerializeToString,
+            ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListAnswersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAnnotationProgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ilf.orchestrator.v1.OrchestratorService/GetAnnotationProgress',
+            ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.GetAnnotationProgressRequest.SerializeToString,
+            ilf_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.AnnotationProgress.FromString,
             options,
             channel_credentials,
             insecure,

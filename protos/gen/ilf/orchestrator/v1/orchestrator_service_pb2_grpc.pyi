@@ -54,7 +54,9 @@ class OrchestratorServiceStub:
     ExplainRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ExplainRunRequest, _orchestrator_service_pb2.ExplainRunResponse]
     """Why each shard was made or reused."""
     ListSamples: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListSamplesRequest, _orchestrator_service_pb2.ListSamplesResponse]
-    """Rows of one iteration: context, initial output, feedback, refinements with scores, the chosen one."""
+    """Rows of one iteration: context, initial output, feedback, refinements with scores, the chosen one; filtered and
+    sorted where the request says so.
+    """
     ListFeedbackTasks: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListFeedbackTasksRequest, _orchestrator_service_pb2.ListFeedbackTasksResponse]
     """Leases open feedback tasks to an annotator. A repeat answers the annotator's own open leases first. Without an
     annotator: shows all tasks with their answers, page by page, and leases none.
@@ -67,6 +69,16 @@ class OrchestratorServiceStub:
     """
     SubmitComparison: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitComparisonRequest, _orchestrator_service_pb2.ComparisonTask]
     """Idempotent by request_id."""
+    ListReviewTasks: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListReviewTasksRequest, _orchestrator_service_pb2.ListReviewTasksResponse]
+    """Leases chosen refinements to an annotator, who says whether they incorporate the feedback. Without an annotator:
+    shows all reviews, page by page, and leases none.
+    """
+    SubmitReview: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitReviewRequest, _orchestrator_service_pb2.ReviewTask]
+    """Idempotent by request_id; may be sent again to change one's own verdict."""
+    ListAnswers: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListAnswersRequest, _orchestrator_service_pb2.ListAnswersResponse]
+    """An annotator's own answers of all kinds, newest first."""
+    GetAnnotationProgress: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.GetAnnotationProgressRequest, _orchestrator_service_pb2.AnnotationProgress]
+    """How much is done and left of each kind, and how fast an annotator answers."""
     ListPools: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListPoolsRequest, _orchestrator_service_pb2.ListPoolsResponse]
     """The pools of serving replicas: how many replicas each wants and has, and why. Changes nothing."""
 
@@ -96,7 +108,9 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     ExplainRun: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ExplainRunRequest, _orchestrator_service_pb2.ExplainRunResponse]  # type: ignore[assignment]
     """Why each shard was made or reused."""
     ListSamples: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListSamplesRequest, _orchestrator_service_pb2.ListSamplesResponse]  # type: ignore[assignment]
-    """Rows of one iteration: context, initial output, feedback, refinements with scores, the chosen one."""
+    """Rows of one iteration: context, initial output, feedback, refinements with scores, the chosen one; filtered and
+    sorted where the request says so.
+    """
     ListFeedbackTasks: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListFeedbackTasksRequest, _orchestrator_service_pb2.ListFeedbackTasksResponse]  # type: ignore[assignment]
     """Leases open feedback tasks to an annotator. A repeat answers the annotator's own open leases first. Without an
     annotator: shows all tasks with their answers, page by page, and leases none.
@@ -109,6 +123,16 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     """
     SubmitComparison: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitComparisonRequest, _orchestrator_service_pb2.ComparisonTask]  # type: ignore[assignment]
     """Idempotent by request_id."""
+    ListReviewTasks: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListReviewTasksRequest, _orchestrator_service_pb2.ListReviewTasksResponse]  # type: ignore[assignment]
+    """Leases chosen refinements to an annotator, who says whether they incorporate the feedback. Without an annotator:
+    shows all reviews, page by page, and leases none.
+    """
+    SubmitReview: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitReviewRequest, _orchestrator_service_pb2.ReviewTask]  # type: ignore[assignment]
+    """Idempotent by request_id; may be sent again to change one's own verdict."""
+    ListAnswers: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListAnswersRequest, _orchestrator_service_pb2.ListAnswersResponse]  # type: ignore[assignment]
+    """An annotator's own answers of all kinds, newest first."""
+    GetAnnotationProgress: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.GetAnnotationProgressRequest, _orchestrator_service_pb2.AnnotationProgress]  # type: ignore[assignment]
+    """How much is done and left of each kind, and how fast an annotator answers."""
     ListPools: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListPoolsRequest, _orchestrator_service_pb2.ListPoolsResponse]  # type: ignore[assignment]
     """The pools of serving replicas: how many replicas each wants and has, and why. Changes nothing."""
 
@@ -183,7 +207,9 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_service_pb2.ListSamplesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.ListSamplesResponse, _abc.Awaitable[_orchestrator_service_pb2.ListSamplesResponse]]:
-        """Rows of one iteration: context, initial output, feedback, refinements with scores, the chosen one."""
+        """Rows of one iteration: context, initial output, feedback, refinements with scores, the chosen one; filtered and
+        sorted where the request says so.
+        """
 
     @_abc_1.abstractmethod
     def ListFeedbackTasks(
@@ -220,6 +246,40 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.ComparisonTask, _abc.Awaitable[_orchestrator_service_pb2.ComparisonTask]]:
         """Idempotent by request_id."""
+
+    @_abc_1.abstractmethod
+    def ListReviewTasks(
+        self,
+        request: _orchestrator_service_pb2.ListReviewTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestrator_service_pb2.ListReviewTasksResponse, _abc.Awaitable[_orchestrator_service_pb2.ListReviewTasksResponse]]:
+        """Leases chosen refinements to an annotator, who says whether they incorporate the feedback. Without an annotator:
+        shows all reviews, page by page, and leases none.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitReview(
+        self,
+        request: _orchestrator_service_pb2.SubmitReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestrator_service_pb2.ReviewTask, _abc.Awaitable[_orchestrator_service_pb2.ReviewTask]]:
+        """Idempotent by request_id; may be sent again to change one's own verdict."""
+
+    @_abc_1.abstractmethod
+    def ListAnswers(
+        self,
+        request: _orchestrator_service_pb2.ListAnswersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestrator_service_pb2.ListAnswersResponse, _abc.Awaitable[_orchestrator_service_pb2.ListAnswersResponse]]:
+        """An annotator's own answers of all kinds, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetAnnotationProgress(
+        self,
+        request: _orchestrator_service_pb2.GetAnnotationProgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestrator_service_pb2.AnnotationProgress, _abc.Awaitable[_orchestrator_service_pb2.AnnotationProgress]]:
+        """How much is done and left of each kind, and how fast an annotator answers."""
 
     @_abc_1.abstractmethod
     def ListPools(
