@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from statistics import fmean
 
 import torch
@@ -37,6 +38,9 @@ _LEVELS: tuple[Difficulty, ...] = (
 )
 _LEVEL_WINDOW = 20
 _LEVEL_LOSS = 0.12
+# By which shares of the supervised steps a level ends though it is not learnt: a small model, too, has to meet what it
+# is measured on while the learning rate is high. The shipped model learns each in time (steps 167, 424, 715, 844).
+_LATEST_ENDS = (0.15, 0.3, 0.5, 0.6)
 _REPORT_EVERY = 50
 
 
@@ -61,6 +65,43 @@ class Schedule:
     batch_size: int = 32
     learning_rate: float = 2e-3
     judge_weight: float = 2.0
+
+
+class Curriculum:
+    """The levels of difficulty: the next one begins once the last is learnt, or when its time is over.
+
+    Args:
+        steps: Of the supervised phase.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._latest = [round(share * steps) for share in _LATEST_ENDS]
+        self._level, self._begun = 0, 0
+
+    @property
+    def difficulty(self) -> Difficulty:
+        """Of the current level."""
+        return _LEVELS[self._level]
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"difficulty {self._level + 1} of {len(_LEVELS)}"
+
+    def advance(self, step: int, learnt: Callable[[], bool]) -> bool:
+        """Begins the next level if its time has come; answers whether it has.
+
+        Args:
+            step: Of the supervised phase, from 0; never smaller than the last one.
+            learnt: Whether the level is learnt; asked only after it has lasted for a while.
+        """
+        if self._level == len(_LEVELS) - 1:
+            return False
+        over = step >= self._latest[self._level]
+        if not over and (step - self._begun < _LEVEL_WINDOW or not learnt()):
+            return False
+        self._level, self._begun = self._level + 1, step
+        return True
 
 
 def train(
@@ -158,14 +199,12 @@ def _rate(step: int, schedule: Schedule) -> float:
 
 
 def _supervised(rng: random.Random, trainer: _Trainer, schedule: Schedule) -> Iterator[list[Example]]:
-    """Yields batches that get harder each time the refiner has learnt to refine the easier ones."""
-    level, since = 0, 0
-    while True:
-        if level < len(_LEVELS) - 1 and since >= _LEVEL_WINDOW and trainer.has_learnt_to_refine():
-            level, since = level + 1, 0
-            trainer.report(f"difficulty {level + 1} of {len(_LEVELS)}")
-        yield [draw_example(rng, trainer.judges, _LEVELS[level]) for _ in range(schedule.batch_size)]
-        since += 1
+    """Yields batches that get harder each time the refiner has learnt to refine the easier ones, or had its time."""
+    curriculum = Curriculum(schedule.steps)
+    for step in count():
+        if curriculum.advance(step, trainer.has_learnt_to_refine):
+            trainer.report(curriculum.title)
+        yield [draw_example(rng, trainer.judges, curriculum.difficulty) for _ in range(schedule.batch_size)]
 
 
 def _mixed(
