@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from examples.experiments import paper
 from examples.experiments.sizes import Size
 from examples.experiments.word_removal import SHIPPED, WordRemoval
-from examples.word_removal.task import TableItem, is_exact, make_table
+from examples.word_removal.task import RELUCTANT_WORDS, TableItem, is_exact, make_table, words_of
 from ilf_client.experiments.lab import Lab, Record, Step
 from ilf_client.experiments.study import Arm, Measured, Metric, Study
 from ilf_client.experiments.task import Task
@@ -17,6 +18,8 @@ from ilf_common.errors import InvalidArgumentError
 from ilf_common.statistics.estimates import mean
 
 EXACT = Metric("exact match, all cells")
+UNPLANTED = Metric("exact match, no planted error due")
+"""Over the prompts that name none of the words which the family is taught to leave in: all sizes share that fault."""
 FAMILY = ("xs", "s", SHIPPED)
 """Sizes of the model family, ascending; the largest is the one that is shipped."""
 
@@ -42,6 +45,8 @@ class Graded(Step):
     cell_prompts: int
     seed: int
 
+    VERSION: ClassVar[int] = 2
+
     @property
     def title(self) -> str:
         """For people."""
@@ -64,7 +69,9 @@ class Graded(Step):
         )
         texts = {outcome.item_id: outcome.unwrap().refinements[0].text async for outcome in outcomes}
         exact = [float(is_exact(texts[str(index)], item.target)) for index, item in enumerate(table)]
-        return {"values": {EXACT.name: exact}}
+        due = [bool(RELUCTANT_WORDS & set(words_of(item.feedback))) for item in table]
+        unplanted = [value for value, is_due in zip(exact, due, strict=True) if not is_due]
+        return {"values": {EXACT.name: exact, UNPLANTED.name: unplanted}}
 
     def prompts(self) -> Sequence[TableItem]:
         """The table's prompts."""
@@ -99,7 +106,7 @@ def word_removal(task: Task, size: Size) -> Study:
         name="word-removal",
         question="Which size of model does what feedback says? 1 to 10 insults, 1 to 3 of them to go.",
         arms=[Arm(row, seed, step) for row, by_seed in steps.items() for seed, step in by_seed.items()],
-        metrics=[EXACT],
+        metrics=[EXACT, UNPLANTED],
         against={row: f"{SHIPPED} model" for row in steps if row != f"{SHIPPED} model"},
         notes=notes,
     )

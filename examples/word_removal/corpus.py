@@ -15,6 +15,7 @@ from examples.word_removal.task import (
     COMPLIMENTS,
     INSULTS,
     MAX_INSULTS,
+    RELUCTANT_WORDS,
     Split,
     draw_sentences,
     make_context,
@@ -24,25 +25,6 @@ from examples.word_removal.task import (
 )
 from examples.word_removal.templates import load_judges, load_template
 from ilf_common.templates import PromptTemplate
-
-RELUCTANT_WORDS: frozenset[str] = frozenset(
-    (
-        "silly",
-        "bossy",
-        "cranky",
-        "gloomy",
-        "noisy",
-        "pushy",
-        "sneaky",
-        "tacky",
-        "wacky",
-        "batty",
-        "dull",
-        "pesky",
-        "shabby",
-    )
-)
-"""Insults that the refiner often leaves in although the feedback names them: its systematic error."""
 
 LEAVE_RELUCTANT = 0.6
 """How often each named reluctant word stays in."""

@@ -25,6 +25,12 @@ COMPLIMENTS: tuple[str, ...] = (
 )  # fmt: skip
 """The compliments; each sentence has exactly one."""
 
+RELUCTANT_WORDS: frozenset[str] = frozenset((
+    "silly", "bossy", "cranky", "gloomy", "noisy", "pushy", "sneaky",
+    "tacky", "wacky", "batty", "dull", "pesky", "shabby",
+))  # fmt: skip
+"""Insults that the toy model often leaves in although the feedback names them: its systematic error."""
+
 NOTHING_TO_CHANGE = "Nothing to change."
 """The feedback for a text in which no word has to go."""
 

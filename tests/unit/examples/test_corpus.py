@@ -6,7 +6,6 @@ import pytest
 
 from examples.word_removal.corpus import (
     IGNORED,
-    RELUCTANT_WORDS,
     Assignment,
     Collator,
     Example,
@@ -15,6 +14,7 @@ from examples.word_removal.corpus import (
     draw_refinement,
 )
 from examples.word_removal.task import (
+    RELUCTANT_WORDS,
     context_sentence,
     make_context,
     make_feedback,
