@@ -55,6 +55,7 @@ class Slf5k:
 
     name: ClassVar[str] = "slf5k"
     score_means: ClassVar[str] = "win over the reference by the judges of evaluate.judges"
+    compares_samples: ClassVar[bool] = True
     reward_hyperparameters: ClassVar[Hyperparameters] = Hyperparameters(learning_rate=5e-5, epochs=3, batch_size=8)
 
     @property

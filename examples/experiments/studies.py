@@ -36,7 +36,10 @@ from ilf_client.experiments.study import (
     Study,
 )
 from ilf_client.experiments.task import Task
-from ilf_client.experiments.training import Looped, RewardTrained, Target, Tuned
+from ilf_client.experiments.training import Looped, RewardTrained, SampleRewardTrained, Target, Tuned
+
+_OWN_SAMPLES = f"{REWARD}, own samples"
+"""The row of a reward model that learns on such refinements as it ranks, but on those of training contexts."""
 
 _NLL_TARGETS = (Target.REFINEMENT, Target.REFERENCE, Target.INITIAL_OUTPUT)
 
@@ -44,9 +47,12 @@ _NLL_TARGETS = (Target.REFINEMENT, Target.REFERENCE, Target.INITIAL_OUTPUT)
 def rankers(task: Task, size: Size) -> Study:
     """Who chooses best."""
     judges = [judge.name for judge in task.spec().rank.ranker.judges]
-    names = [ENSEMBLE, *judges, REWARD, "embedding", "length", "random", CEILING]
+    rewards = [REWARD] if task.compares_samples else [REWARD, _OWN_SAMPLES]
+    names = [ENSEMBLE, *judges, *rewards, "embedding", "length", "random", CEILING]
 
     def step(name: str, seed: int) -> Step:
+        if name == _OWN_SAMPLES:
+            return Chosen(_held_out(size, seed), REWARD, _sample_reward(task, size, seed))
         return Chosen(_held_out(size, seed), name, _reward(task, size, seed) if name == REWARD else None)
 
     return Study(
@@ -196,17 +202,26 @@ def beta(task: Task, size: Size) -> Study:
 
 
 def combined(task: Task, size: Size) -> Study:
-    """Whether best-of-N adds to ILF; all rows but the greedy one are sampled as the task's run samples."""
+    """Whether best-of-N adds to ILF; all rows but the greedy one are sampled as the task's run samples.
+
+    As in the paper the reward model learns on comparisons of a model's own samples: those of the data, or else those of
+    the refinements that ILF is trained on, by the task's score.
+    """
+    reward = _reward if task.compares_samples else _sample_reward
+    learnt_on = "the data's samples" if task.compares_samples else "training contexts' refinements by the task's score"
 
     def ilf(seed: int) -> Tuned:
         return _tuned(size, Target.REFINEMENT, size.rows[-1], seed)
 
     def best(policy: Tuned | None, n: int, seed: int) -> Step:
-        return BestAnswered(policy, _reward(task, size, seed), n, size.held_out, seed)
+        return BestAnswered(policy, reward(task, size, seed), n, size.held_out, seed)
 
     return Study(
         name="combined",
-        question=f"Do finetuning on refinements and best-of-{size.best_of} by a reward model add up?",
+        question=(
+            f"Do finetuning on refinements and best-of-{size.best_of} by a reward model add up? "
+            f"The reward model learns on comparisons of {learnt_on}."
+        ),
         arms=_arms(
             size,
             {
@@ -250,8 +265,16 @@ def _reward(task: Task, size: Size, seed: int) -> RewardTrained:
     return RewardTrained(size.comparisons, seed, task.reward_hyperparameters)
 
 
+def _sample_reward(task: Task, size: Size, seed: int) -> SampleRewardTrained:
+    return SampleRewardTrained(_training(size, seed), size.comparisons, seed, task.reward_hyperparameters)
+
+
+def _training(size: Size, seed: int) -> Refined:
+    return Refined("train", size.rows[-1], size.samples, seed)
+
+
 def _tuned(size: Size, target: Target, rows: int, seed: int) -> Tuned:
-    return Tuned(Refined("train", size.rows[-1], size.samples, seed), target, rows, seed)
+    return Tuned(_training(size, seed), target, rows, seed)
 
 
 def _cell(target: Target, rows: int) -> str:

@@ -46,6 +46,7 @@ class WordRemoval:
 
     name: ClassVar[str] = "word-removal"
     score_means: ClassVar[str] = "exact match"
+    compares_samples: ClassVar[bool] = False
     reward_hyperparameters: ClassVar[Hyperparameters] = Hyperparameters(learning_rate=5e-4, epochs=2, batch_size=16)
 
     @property

@@ -13,7 +13,7 @@ from ilf_client.evaluation.files import new_file, seed_of
 from ilf_client.experiments.lab import Lab, Record, Step
 from ilf_client.experiments.refining import Refined, RefinedBlindly, RefinedRow
 from ilf_client.experiments.study import INCORPORATED, NLL, SCORE, WIN_INITIAL, WIN_RANDOM, WIN_REFERENCE
-from ilf_client.experiments.training import Looped, RewardTrained, Target, Tuned, rewarding, serving
+from ilf_client.experiments.training import Looped, Reward, Target, Tuned, rewarding, serving
 from ilf_client.models.evaluation import BestOfNSpec
 from ilf_client.models.inference import GenerateItem, RankerSpec, RankItem, SamplingParams, ScoreTextItem
 from ilf_client.models.reward import ScoreItem
@@ -78,7 +78,7 @@ class BestAnswered(Step):
     """
 
     policy: Tuned | Looped | None
-    reward: RewardTrained
+    reward: Reward
     n: int
     contexts: int
     seed: int
@@ -129,7 +129,7 @@ class Chosen(Step):
 
     source: Refined
     ranker: str
-    reward: RewardTrained | None = None
+    reward: Reward | None = None
 
     @property
     def title(self) -> str:
@@ -266,7 +266,7 @@ async def _own_scores(lab: Lab, refined: Sequence[RefinedRow]) -> list[Sequence[
     return [[next(found) for _ in one.candidates] for one in refined]
 
 
-async def _rewards(lab: Lab, reward: RewardTrained, refined: Sequence[RefinedRow]) -> list[Sequence[float]]:
+async def _rewards(lab: Lab, reward: Reward, refined: Sequence[RefinedRow]) -> list[Sequence[float]]:
     items = [
         ScoreItem(f"{number}/{index}", one.row.context, text)
         for number, one in enumerate(refined)

@@ -79,6 +79,10 @@ class Task(Protocol):
     def reward_hyperparameters(self) -> Hyperparameters:
         """How its reward models are trained."""
 
+    @property
+    def compares_samples(self) -> bool:
+        """Whether its rows' comparisons are of a model's own samples."""
+
     def final_answer(self, output: str) -> str:
         """The answer of a policy that first says what would be wrong with another one."""
 

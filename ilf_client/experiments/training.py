@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import combinations
 
 from ilf_client.experiments.lab import Lab, Record, Step
 from ilf_client.experiments.refining import Refined, RefinedRow, from_columns, push_lines, push_rows
 from ilf_client.experiments.runs import finished_job, finished_run
 from ilf_client.models.jobs import FinetuneKind, FinetuneSpec, Hyperparameters, RewardLoss, RewardOptions
 from ilf_client.models.specs import DatasetSpec, FeedbackSource, RunSpec
-from ilf_common.errors import NotFoundError
+from ilf_common.errors import FailedPreconditionError, NotFoundError
 
 
 class Target(Enum):
@@ -160,21 +161,63 @@ class RewardTrained(Step):
             for row in rows
             if row.chosen != row.rejected
         ]
-        spec = lab.task.spec()
-        job = await finished_job(
-            lab,
-            self,
-            FinetuneSpec(
-                kind=FinetuneKind.REWARD_MODEL,
-                base_model=spec.base_model or spec.policy,
-                dataset_uri=await push_lines(lab, self, "comparisons", lines),
-                output_uri=f"experiments/{lab.name(self)}",
-                hyperparameters=replace(self.hyperparameters, seed=self.seed),
-                reward=RewardOptions(loss=self.loss),
-            ),
-        )
-        return {"uri": job.spec.output_uri, "comparisons": len(lines)}
+        return await _trained_reward(lab, self, lines, self.hyperparameters, self.seed, self.loss)
 
+
+@dataclass(frozen=True)
+class SampleRewardTrained(Step):
+    """A reward model trained on comparisons of samples: refinements of one context, by what the task holds for better.
+
+    Attributes:
+        source: Where contexts and refinements come from.
+        comparisons: How many at most, drawn from all pairs that are no tie.
+        seed: Of the draw and of the training.
+        hyperparameters: How it is trained; the seed apart.
+    """
+
+    source: Refined
+    comparisons: int
+    seed: int
+    hyperparameters: Hyperparameters
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"train a reward model on at most {self.comparisons} comparisons of refinements, seed {self.seed}"
+
+    async def make(self, lab: Lab) -> Record:
+        """Compares and runs the job; answers the reward model's URI.
+
+        Raises:
+            FailedPreconditionError: reason NO_COMPARISONS; no context has a better and a worse refinement.
+        """
+        pairs = [
+            (one.row, first, second)
+            for one in self.source.read(lab)
+            for first, second in combinations(dict.fromkeys(one.candidates), 2)
+        ]
+        random.Random(self.seed).shuffle(pairs)
+        rows, firsts, seconds = zip(*pairs, strict=True) if pairs else ((), (), ())
+        wins = await lab.task.wins(lab.client, rows, firsts, seconds)
+        decided = [(pair, win) for pair, win in zip(pairs, wins, strict=True) if win != 0.5][: self.comparisons]
+        if not decided:
+            raise FailedPreconditionError(
+                f"No context has a better and a worse refinement to learn from: {self.source.title}",
+                reason="NO_COMPARISONS",
+            )
+        lines = [
+            {
+                "prompt": row.context,
+                "chosen": first if win > 0.5 else second,
+                "rejected": second if win > 0.5 else first,
+            }
+            for (row, first, second), win in decided
+        ]
+        return await _trained_reward(lab, self, lines, self.hyperparameters, self.seed)
+
+
+Reward = RewardTrained | SampleRewardTrained
+"""A trained reward model."""
 
 Policy = Tuned | Looped | None
 """A trained policy, or None for the task's own before any training."""
@@ -197,7 +240,7 @@ async def serving(lab: Lab, policy: Policy) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def rewarding(lab: Lab, reward: RewardTrained) -> AsyncIterator[str]:
+async def rewarding(lab: Lab, reward: Reward) -> AsyncIterator[str]:
     """The name under which a reward model is served while the block runs."""
     name = lab.name(reward)
     record = await lab.get(reward)
@@ -210,6 +253,30 @@ async def rewarding(lab: Lab, reward: RewardTrained) -> AsyncIterator[str]:
             yield name
         finally:
             await lab.client.reward.unload(name)
+
+
+async def _trained_reward(
+    lab: Lab,
+    step: Step,
+    comparisons: Sequence[Mapping[str, str]],
+    hyperparameters: Hyperparameters,
+    seed: int,
+    loss: RewardLoss = RewardLoss.BRADLEY_TERRY,
+) -> Record:
+    spec = lab.task.spec()
+    job = await finished_job(
+        lab,
+        step,
+        FinetuneSpec(
+            kind=FinetuneKind.REWARD_MODEL,
+            base_model=spec.base_model or spec.policy,
+            dataset_uri=await push_lines(lab, step, "comparisons", comparisons),
+            output_uri=f"experiments/{lab.name(step)}",
+            hyperparameters=replace(hyperparameters, seed=seed),
+            reward=RewardOptions(loss=loss),
+        ),
+    )
+    return {"uri": job.spec.output_uri, "comparisons": len(comparisons)}
 
 
 def _with_program(spec: RunSpec, address: str) -> RunSpec:

@@ -12,14 +12,16 @@ import pytest
 from click.testing import CliRunner
 
 from examples.experiments.program import bench, family
-from examples.experiments.sizes import SIZES
+from examples.experiments.sizes import SIZES, Size
+from examples.experiments.slf5k import Slf5k
 from examples.experiments.studies import STUDIES, nll_scaling
 from examples.experiments.word_removal import WordRemoval
 from examples.experiments.word_table import EXACT, word_removal
 from ilf_client.cli.main import main
-from ilf_client.experiments.lab import all_steps
+from ilf_client.experiments.lab import Step, all_steps
 from ilf_client.experiments.study import NLL
-from ilf_client.experiments.training import Tuned
+from ilf_client.experiments.task import Task
+from ilf_client.experiments.training import Reward, RewardTrained, SampleRewardTrained, Tuned
 from ilf_common.errors import InvalidArgumentError
 
 SUMMARIES = Path(__file__).parents[4] / "examples" / "summarization"
@@ -47,6 +49,26 @@ def test_studies_share_their_trainings() -> None:
     studies = [STUDIES[name](WordRemoval(), size) for name in ("targets", "nll-scaling", "combined")]
     alone = [{step for step in all_steps([arm.step for arm in one.arms]) if isinstance(step, Tuned)} for one in studies]
     assert alone[1] < alone[0] and alone[2] < alone[0]
+
+
+def test_a_reward_model_that_answers_are_chosen_by_learns_on_samples_of_training_contexts() -> None:
+    task, size = WordRemoval(), SIZES["small"]
+    rewards = {step for step in steps_of("combined", task, size) if isinstance(step, Reward)}
+    assert rewards < set(steps_of("rankers", task, size))
+    pools = {one.source for one in steps_of("targets", task, size) if isinstance(one, Tuned)}
+    assert {one.source for one in rewards if isinstance(one, SampleRewardTrained)} == pools and len(rewards) == 3
+    assert all(pool.part == "train" for pool in pools)
+
+
+def test_comparisons_that_are_of_samples_already_are_taken_from_the_data() -> None:
+    task = Slf5k(SUMMARIES / "data", SUMMARIES / "run.yaml")
+    rewards = {type(one) for one in steps_of("combined", task, SIZES["smoke"]) if isinstance(one, Reward)}
+    assert rewards == {RewardTrained}
+    assert not any("own samples" in arm.row for arm in STUDIES["rankers"](task, SIZES["smoke"]).arms)
+
+
+def steps_of(name: str, task: Task, size: Size) -> list[Step]:
+    return all_steps([arm.step for arm in STUDIES[name](task, size).arms])
 
 
 def test_the_slope_is_that_of_the_points() -> None:
