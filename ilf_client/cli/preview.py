@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -10,24 +9,11 @@ import click
 from ilf_client.cli.options import Session
 from ilf_client.cli.output import print_json, print_table
 from ilf_client.humanize import duration
-from ilf_client.models.runs import Run, RunSample, StageStatus
-from ilf_client.models.specs import RunSpec
+from ilf_client.models.runs import Run, RunSample
+from ilf_client.stages import StageCost, rows_of_whole_run, stage_cost
 
 if TYPE_CHECKING:
     from ilf_client.sync import Client
-
-
-@dataclass(frozen=True)
-class StageCost:
-    """What one stage took for the preview, and what it would take for all rows (None: their number is not known)."""
-
-    stage: str
-    rows: int
-    seconds: float
-    prompt_tokens: int
-    completion_tokens: int
-    expected_seconds: float | None
-    expected_tokens: int | None
 
 
 def show_preview(session: Session, client: Client, run: Run, training_rows: int | None) -> None:
@@ -54,33 +40,6 @@ def show_preview(session: Session, client: Client, run: Run, training_rows: int 
     for sample in samples:
         print_sample(sample)
     _print_costs(costs)
-
-
-def rows_of_whole_run(spec: RunSpec, training_rows: int | None) -> int | None:
-    """Contexts that go through the stages of a whole run, over all iterations."""
-    iterations = max(1, spec.iterations)
-    if spec.contexts_per_iteration:
-        return spec.contexts_per_iteration * iterations
-    if training_rows is None:
-        return None
-    return training_rows * iterations if spec.reuse_contexts else training_rows
-
-
-def stage_cost(stage: StageStatus, whole: int | None) -> StageCost:
-    """Scales a previewed stage up to the whole run."""
-    started, ended = stage.start_time, stage.end_time
-    seconds = (ended - started).total_seconds() if started and ended else 0.0
-    tokens = stage.usage.prompt_tokens + stage.usage.completion_tokens
-    scale = None if whole is None or not stage.progress.done else whole / stage.progress.done
-    return StageCost(
-        stage.stage,
-        stage.progress.done,
-        seconds,
-        stage.usage.prompt_tokens,
-        stage.usage.completion_tokens,
-        None if scale is None else seconds * scale,
-        None if scale is None else round(tokens * scale),
-    )
 
 
 def print_sample(sample: RunSample) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from ilf_client.cli.options import Session, connection_options, service_options, work_options
 from ilf_client.cli.output import print_table
+from ilf_client.cli.samples import list_samples
 from ilf_client.humanize import since
-from ilf_client.models.runs import Run
+from ilf_client.models.runs import Run, RunState
+
+_STATES = [state.value for state in RunState if state is not RunState.UNSPECIFIED]
 
 
 @click.group()
@@ -17,12 +21,17 @@ def runs() -> None:
     """Runs of the loop."""
 
 
+runs.add_command(list_samples)
+
+
 @runs.command("list")
+@click.option("--state", "states", multiple=True, type=click.Choice(_STATES), help="Only these; may be given again.")
+@click.option("--text", default="", help="Only runs with this in their name or policy.")
 @service_options
-def list_runs(session: Session) -> None:
-    """All runs."""
+def list_runs(session: Session, states: Sequence[str], text: str) -> None:
+    """Runs, the newest first."""
     with session.client() as client:
-        found = list(client.runs.list(timeout=session.timeout))
+        found = list(client.runs.list(states=[RunState(state) for state in states], text=text, timeout=session.timeout))
     session.show(
         found,
         lambda: print_table(
@@ -106,29 +115,6 @@ def explain_run(session: Session, run: str) -> None:
             ],
         ),
     )
-
-
-@runs.command("samples")
-@click.argument("run")
-@click.option("--iteration", type=click.IntRange(min=0), help="Default: the newest with refinements.")
-@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Rows at most.")
-@service_options
-def list_samples(session: Session, run: str, iteration: int | None, limit: int) -> None:
-    """Rows of an iteration: context, output, feedback, each refinement with its score, the chosen one."""
-    from itertools import islice
-
-    from ilf_client.cli.preview import print_sample
-
-    with session.client() as client:
-        if iteration is None:
-            iteration = _newest_refined(client.runs.get(run, timeout=session.timeout))
-        found = list(islice(client.runs.samples(run, iteration=iteration, timeout=session.timeout), limit))
-
-    def for_people() -> None:
-        for sample in found:
-            print_sample(sample)
-
-    session.show(found, for_people)
 
 
 @runs.command("report")
@@ -251,13 +237,8 @@ def _newest_iteration(run: Run) -> str:
     return str(run.iterations[-1].index) if run.iterations else ""
 
 
-def _newest_refined(run: Run) -> int:
-    refined = [i.index for i in run.iterations if any(s.stage == "refine" and s.progress.done for s in i.stages)]
-    return refined[-1] if refined else 1
-
-
 def _describe(run: Run) -> None:
-    from ilf_client.cli.watching import stage_cells, waiting_line
+    from ilf_client.stages import stage_cells, waiting_line
 
     click.echo(f"{run.name}  {run.state.value}  started {since(run.create_time)} ago")
     if run.waiting:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +10,9 @@ import click
 from ilf_client.cli.failures import FAILED, INTERRUPTED, report
 from ilf_client.cli.options import Session
 from ilf_client.cli.output import is_terminal, print_json
-from ilf_client.humanize import between, duration, since
+from ilf_client.humanize import between
 from ilf_client.models.runs import Run, RunState, StageState, StageStatus
+from ilf_client.stages import stage_cells, waiting_line
 
 if TYPE_CHECKING:
     from ilf_client.sync import Client
@@ -67,43 +67,6 @@ def end(session: Session, run: Run) -> None:
         f"Hint: `ilf runs show {bare}` shows where it stopped, `ilf runs resume {bare}` goes on there.", err=True
     )
     raise click.exceptions.Exit(FAILED)
-
-
-def rate(stage: StageStatus) -> float:
-    """Rows a second so far."""
-    if stage.start_time is None or not stage.progress.done:
-        return 0.0
-    seconds = ((stage.end_time or datetime.now(UTC)) - stage.start_time).total_seconds()
-    return stage.progress.done / seconds if seconds > 0 else 0.0
-
-
-def remaining(stage: StageStatus) -> float | None:
-    """Seconds that a running stage still needs at its rate."""
-    speed = rate(stage)
-    if stage.state is not StageState.RUNNING or not speed:
-        return None
-    return max(0, stage.progress.total - stage.progress.done) / speed
-
-
-def waiting_line(run: Run) -> str:
-    """What the run waits for, and since when."""
-    if run.waiting is None:
-        return ""
-    text = f"waiting for {since(run.waiting.since) or 'now'}: {run.waiting.reason}"
-    return f"{text} ({run.waiting.message})" if run.waiting.message else text
-
-
-def stage_cells(stage: StageStatus) -> list[str]:
-    """State, rows, bad rows, rate, time left and time taken of a stage, as texts."""
-    speed, left = rate(stage), remaining(stage)
-    return [
-        stage.state.value,
-        f"{stage.progress.done}/{stage.progress.total}" if stage.progress.total else "",
-        str(stage.bad_rows or ""),
-        f"{speed:,.1f}/s" if speed else "",
-        "" if left is None else duration(left),
-        between(stage.start_time, stage.end_time),
-    ]
 
 
 class _JsonLines:
