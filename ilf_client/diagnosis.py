@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from ilf_client.stack.config import DEFAULT_CONFIG, SERVICES, StackConfig, resolve
+from ilf_client.stack.console import CONSOLE
 from ilf_client.stack.health import Health, ask_all
 from ilf_client.stack.ports import find_owner, is_free
 from ilf_client.stack.state import read_state
@@ -34,6 +35,9 @@ _PACKAGES = (
     ("accelerate", "training", False),
     ("dbos", "the orchestrator", False),
     ("datasets", "Hugging Face datasets (hf://…)", True),
+    ("starlette", "the console", True),
+    ("uvicorn", "the console", True),
+    ("altair", "the console's charts", True),
 )
 
 
@@ -143,7 +147,7 @@ def _disk(state_dir: Path) -> Iterable[Finding]:
 def _stack(config_file: Path | None, state_dir: Path) -> Iterable[Finding]:
     name = str(config_file or DEFAULT_CONFIG)
     try:
-        config = resolve(config_file, (), state_dir)
+        config = resolve(config_file, (), state_dir, console=True)
     except IlfError as error:
         yield Finding("config", Verdict.PROBLEM, f"{name}: {error.message}", f"Mend {name}.")
         return
@@ -177,13 +181,19 @@ def _services(state_dir: Path) -> Iterable[Finding]:
         else:
             mend = f"Look into {state_dir / 'logs' / service}.log, then `ilf down` and `ilf up`."
             yield Finding(service, Verdict.PROBLEM, f"{health.value} at {address}", mend)
+    if state.console is not None and state.console.answers():
+        yield Finding(CONSOLE, Verdict.OK, f"serves at {state.console.address}")
+    else:
+        mend = f"If you want it, look into {state_dir / 'logs' / CONSOLE}.log, then `ilf down` and `ilf up`."
+        yield Finding(CONSOLE, Verdict.WARNING, "does not run", mend)
 
 
 def _ports(config: StackConfig) -> Iterable[Finding]:
-    for service in SERVICES:
+    for service in (*SERVICES, CONSOLE):
         host, port = config.listens(service)
         if is_free(host, port):
             yield Finding(service, Verdict.OK, f"does not run; port {port} is free")
         else:
             mend = f"Stop it, or set {service}.server.port to another."
-            yield Finding(service, Verdict.PROBLEM, f"port {port} is taken by {find_owner(port)}", mend)
+            verdict = Verdict.WARNING if service == CONSOLE else Verdict.PROBLEM
+            yield Finding(service, verdict, f"port {port} is taken by {find_owner(port)}", mend)

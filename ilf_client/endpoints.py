@@ -16,6 +16,7 @@ DEFAULT_PORTS: Mapping[str, int] = {
     "finetune": 50054,
     "orchestrator": 50055,
 }
+CONSOLE_PORT = 50070
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import click
 from ilf_client.cli.failures import ReportingGroup
 
 COMMANDS = {
-    "up": ("stack:up", "Start the five services on this machine."),
+    "up": ("stack:up", "Start the five services and the console on this machine."),
     "down": ("stack:down", "Stop them."),
     "status": ("stack:status", "Show what runs, where, and whether it is healthy."),
+    "console": ("console:console", "Open the pages for annotators and engineers in a browser."),
     "demo": ("demo:demo", "Watch language feedback turn into a better model (word removal)."),
     "run": ("run:run", "Run the loop on your data."),
     "runs": ("runs:runs", "List, watch, cancel, resume, explain, report and export runs."),

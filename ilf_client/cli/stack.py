@@ -18,6 +18,7 @@ from ilf_client.humanize import duration
 
 if TYPE_CHECKING:
     from ilf_client.stack.launch import Launcher
+    from ilf_client.stack.state import StackState
 
 _MOST_RESTARTS = 5
 _RESTART_WINDOW_SECONDS = 60.0
@@ -36,32 +37,40 @@ state_option = click.option(
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML with a section per service, `store` and `models`. Default: ilf.yaml, where there is one.",
+    help="YAML with a section per service, `console`, `store` and `models`. Default: ilf.yaml, where there is one.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY.KEY=VALUE", help="Override a value of the config.")
 @click.option("--wait", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Seconds to wait.")
+@click.option("--console/--no-console", default=True, show_default=True, help="Start the console too.")
 @click.option("--foreground", is_flag=True, help="Stay, start again what dies, and stop all on Ctrl-C.")
 @state_option
 @output_options
 def up(
-    session: Session, config: Path | None, overrides: Sequence[str], wait: float, foreground: bool, state_dir: Path
+    session: Session,
+    config: Path | None,
+    overrides: Sequence[str],
+    wait: float,
+    console: bool,
+    foreground: bool,
+    state_dir: Path,
 ) -> None:
-    """Start the five services on this machine and wait until they serve.
+    """Start the five services and the console on this machine and wait until they serve.
+
+    The services are of use without the console: where it does not start, that is told, and they stay.
 
     Example: ilf up --set models.tiny=path/to/model
     """
     from ilf_client.stack.config import resolve
     from ilf_client.stack.launch import Launcher
 
-    resolved = resolve(config, overrides, state_dir)
+    resolved = resolve(config, overrides, state_dir, console=console)
     if foreground:
         # Like Ctrl-C, so that a supervisor's stop ends the services too.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _Reporter(silent=session.json) as reporter:
         launcher = Launcher(resolved, reporter.tell)
         state = launcher.start(wait)
-    rows = [[service, address, state.processes[service].pid] for service, address in vars(state.endpoints).items()]
-    session.show(state, lambda: _tell_addresses(rows, state_dir, resolved.store_root))
+    session.show(state, lambda: _tell_addresses(state, state_dir))
     if foreground:
         _supervise(launcher, wait)
 
@@ -95,7 +104,7 @@ def down(session: Session, wait: float, state_dir: Path) -> None:
 @state_option
 @service_options
 def status(session: Session, state_dir: Path) -> None:
-    """Show the services, where they are, and whether they serve; exit code 3 when one does not."""
+    """Show what runs, where it is, and whether it serves; exit code 3 when a service does not."""
     from ilf_client.cli.addresses import access
     from ilf_client.stack.health import Health, ask_all
     from ilf_client.stack.state import read_state
@@ -112,9 +121,24 @@ def status(session: Session, state_dir: Path) -> None:
         }
         for service, said in health.items()
     ]
+    if state is not None and state.console is not None:
+        found.append(_console_status(state))
     session.show(found, lambda: print_table(["service", "address", "health", "pid"], [list(f.values()) for f in found]))
     if any(said is not Health.SERVING for said in health.values()):
         raise click.exceptions.Exit(UNAVAILABLE)
+
+
+def _console_status(state: StackState) -> dict[str, Any]:
+    from ilf_client.stack.console import CONSOLE
+    from ilf_client.stack.health import Health
+
+    assert state.console is not None
+    return {
+        "service": CONSOLE,
+        "address": state.console.address,
+        "health": (Health.SERVING if state.console.answers() else Health.UNREACHABLE).value,
+        "pid": state.processes[CONSOLE].pid if CONSOLE in state.alive else None,
+    }
 
 
 def _running_jobs(state_dir: Path) -> list[str]:
@@ -162,6 +186,8 @@ class _Reporter:
             self._starting.append(service)
         elif service in self._starting:
             self._starting.remove(service)
+        if event.startswith("left out"):
+            click.echo(f"{service:<13} {event}", err=True)
         if self._silent:
             return
         if event == "serving":
@@ -170,27 +196,51 @@ class _Reporter:
             self._live.update(f"starting {', '.join(self._starting)}")
 
 
-def _tell_addresses(rows: Sequence[Sequence[object]], state_dir: Path, store_root: str) -> None:
+def _tell_addresses(state: StackState, state_dir: Path) -> None:
+    rows = [[service, address, state.processes[service].pid] for service, address in vars(state.endpoints).items()]
     print_table(["service", "address", "pid"], rows)
-    click.echo(f"Artifacts: {store_root}   Logs: {state_dir / 'logs'}   Stop: ilf down")
+    click.echo(f"Artifacts: {state.store_root}   Logs: {state_dir / 'logs'}   Stop: ilf down")
+    if state.console is not None:
+        click.echo(f"Console: {state.console.sign_in_url}   Open: ilf console")
 
 
 def _supervise(launcher: Launcher, wait: float) -> None:
-    """Starts again what dies, until it is interrupted or a service dies too often."""
-    restarts: deque[float] = deque(maxlen=_MOST_RESTARTS)
+    """Starts again what dies, until it is interrupted or a service dies too often; such a console is left out."""
+    from ilf_client.stack.console import CONSOLE
+
+    services, console = _Restarts(), _Restarts()
     try:
         while True:
             for service, code in launcher.exited().items():
                 click.echo(f"{service} ended with exit code {code}; starting it again", err=True)
-                now = time.monotonic()
-                if len(restarts) == _MOST_RESTARTS and now - restarts[0] < _RESTART_WINDOW_SECONDS:
-                    click.echo(f"{service} dies too often; its log: {launcher.log_file(service)}", err=True)
+                too_often = f"it dies too often; its log: {launcher.log_file(service)}"
+                if service == CONSOLE and not console.is_one_more_allowed():
+                    launcher.leave_out(CONSOLE, too_often)
+                elif service == CONSOLE:
+                    launcher.spawn(CONSOLE)
+                elif services.is_one_more_allowed():
+                    launcher.spawn(service)
+                    launcher.wait_until_serving(service, wait)
+                else:
+                    click.echo(f"{service}: {too_often}", err=True)
                     raise click.exceptions.Exit(FAILED)
-                restarts.append(now)
-                launcher.spawn(service)
-                launcher.wait_until_serving(service, wait)
             time.sleep(0.5)
     except KeyboardInterrupt:
         click.echo("stopping", err=True)
     finally:
         launcher.stop(seconds=40)
+
+
+class _Restarts:
+    """When something was started again."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=_MOST_RESTARTS)
+
+    def is_one_more_allowed(self) -> bool:
+        """Whether there were few of late; counts this one."""
+        now = time.monotonic()
+        if len(self._times) == _MOST_RESTARTS and now - self._times[0] < _RESTART_WINDOW_SECONDS:
+            return False
+        self._times.append(now)
+        return True

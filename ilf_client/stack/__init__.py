@@ -1,1 +1,1 @@
-"""The five services on one machine: their configuration, their processes, and where they are."""
+"""The five services and the console on one machine: their configuration, their processes, and where they are."""

@@ -16,6 +16,7 @@ import yaml
 
 from ilf_client.endpoints import Security
 from ilf_client.stack.config import SERVICES, StackConfig
+from ilf_client.stack.console import CONSOLE, ConsolePlace
 from ilf_client.stack.health import Health, HealthProbe
 from ilf_client.stack.ports import find_owner, is_free
 from ilf_client.stack.processes import ProcessRecord, stop_processes
@@ -23,19 +24,20 @@ from ilf_client.stack.state import StackState, exclusive, forget_state, read_sta
 from ilf_common.errors import FailedPreconditionError, UnavailableError
 
 LOG_TAIL_LINES = 15
+CONSOLE_START_SECONDS = 30.0
 _PROBE_SECONDS = 0.2
-# A service is stopped before those that it calls.
-_STOP_ORDER = tuple(reversed(SERVICES))
+# What calls services is stopped before them.
+_STOP_ORDER = (CONSOLE, *reversed(SERVICES))
 
 Progress = Callable[[str, str], None]
 
 
 class Launcher:
-    """Starts and stops the services of one state directory.
+    """Starts and stops the services, and the console, of one state directory.
 
     Args:
         config: What they are started with.
-        progress: Called with a service and what has become of it.
+        progress: Called with a service, or the console, and what has become of it.
     """
 
     def __init__(self, config: StackConfig, progress: Progress) -> None:
@@ -45,7 +47,9 @@ class Launcher:
         self._log_starts: dict[str, int] = {}
 
     def start(self, wait_seconds: float) -> StackState:
-        """Starts all services and returns when all of them serve.
+        """Starts all services and returns when all of them serve; then the console, where it is wanted.
+
+        Without the console the services are of use all the same: why it does not start is told as its progress.
 
         Raises:
             FailedPreconditionError: They run already (ALREADY_UP), a port is taken (PORT_IN_USE), or a service
@@ -61,6 +65,8 @@ class Launcher:
                 for service in SERVICES:
                     self.spawn(service)
                 asyncio.run(self._wait_until_serving(SERVICES, wait_seconds))
+                if self._config.console is not None:
+                    self._start_console(self._config.console)
             except BaseException:
                 self.stop(seconds=10)
                 raise
@@ -85,13 +91,22 @@ class Launcher:
         self._progress(service, "starting")
 
     def exited(self) -> dict[str, int]:
-        """Exit codes of the services that have ended."""
+        """Exit codes of what has ended."""
         codes = {service: child.poll() for service, child in self._children.items()}
         return {service: code for service, code in codes.items() if code is not None}
 
     def wait_until_serving(self, service: str, seconds: float) -> None:
         """Waits for one service; errors as in `start`."""
         asyncio.run(self._wait_until_serving((service,), seconds))
+
+    def leave_out(self, service: str, why: str) -> None:
+        """Goes on without one that is not needed; what is left of it is ended."""
+        child = self._children.pop(service, None)
+        if child is not None:
+            stop_processes([ProcessRecord.of(child.pid)], seconds=2)
+            child.wait()
+            write_state(self._config.state_dir, self._state())
+        self._progress(service, f"left out: {why}")
 
     def stop(self, seconds: float) -> None:
         """Ends all services, those that did not end in time by force."""
@@ -107,7 +122,25 @@ class Launcher:
 
     def _state(self) -> StackState:
         processes = {service: ProcessRecord.of(child.pid) for service, child in self._children.items()}
-        return StackState(processes, self._config.endpoints, self._config.store_root)
+        console = self._config.console if CONSOLE in processes else None
+        return StackState(processes, self._config.endpoints, self._config.store_root, console)
+
+    def _start_console(self, place: ConsolePlace) -> None:
+        host, port = self._config.listens(CONSOLE)
+        if not is_free(host, port):
+            why = f"port {port} is taken by {find_owner(port)}; choose another with --set {CONSOLE}.server.port=PORT"
+            return self.leave_out(CONSOLE, why)
+        self.spawn(CONSOLE)
+        deadline = time.monotonic() + CONSOLE_START_SECONDS
+        while not place.answers():
+            code = self.exited().get(CONSOLE)
+            if code is not None:
+                return self.leave_out(CONSOLE, f"it ended with exit code {code}. {self._tail(CONSOLE)}")
+            if time.monotonic() > deadline:
+                why = f"it does not answer after {CONSOLE_START_SECONDS:g} s. {self._tail(CONSOLE)}"
+                return self.leave_out(CONSOLE, why)
+            time.sleep(_PROBE_SECONDS)
+        self._progress(CONSOLE, "serving")
 
     def _refuse_taken_ports(self) -> None:
         for service in SERVICES:
@@ -141,6 +174,8 @@ class Launcher:
 
     def _refuse_exited(self) -> None:
         for service, code in self.exited().items():
+            if service == CONSOLE:
+                continue
             raise FailedPreconditionError(
                 f"{service} did not start: it ended with exit code {code}. {self._tail(service)}",
                 reason="START_FAILED",

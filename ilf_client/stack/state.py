@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ilf_client.endpoints import Endpoints
+from ilf_client.stack.console import ConsolePlace
 from ilf_client.stack.processes import ProcessRecord
 from ilf_common.errors import FailedPreconditionError
 
@@ -20,15 +21,16 @@ _FILE = "stack.json"
 
 @dataclass(frozen=True)
 class StackState:
-    """The services that `ilf up` started: their processes, their addresses and their store."""
+    """What `ilf up` started: processes, addresses and the store of the services; where the console is, if it runs."""
 
     processes: dict[str, ProcessRecord]
     endpoints: Endpoints
     store_root: str
+    console: ConsolePlace | None = None
 
     @property
     def alive(self) -> list[str]:
-        """Services whose process still runs."""
+        """Services, and the console, whose process still runs."""
         return [service for service, process in self.processes.items() if process.is_alive]
 
 
@@ -45,6 +47,7 @@ def read_state(folder: Path) -> StackState | None:
             {service: ProcessRecord(**record) for service, record in data["processes"].items()},
             Endpoints(**data["endpoints"]),
             data["store_root"],
+            ConsolePlace(**data["console"]) if data.get("console") else None,
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
