@@ -19,7 +19,6 @@ from services.orchestrator.pools.models import PoolView
 from services.orchestrator.rows import Row
 from services.orchestrator.run import ErrorRecord, Run
 from services.orchestrator.shards import ShardExplanation
-from services.orchestrator.tasks import Task
 
 ModelT = TypeVar("ModelT")
 MessageT = TypeVar("MessageT", bound=Message)
@@ -121,40 +120,6 @@ def _candidate(row: Row, index: int) -> pb.Candidate:
             )
         )
     return candidate
-
-
-def feedback_task_to_proto(task: Task) -> pb.FeedbackTask:
-    """A question for feedback."""
-    message = pb.FeedbackTask(
-        name=task.name,
-        item_id=task.item_id,
-        context=task.context,
-        initial_output=task.text_a,
-        annotator=task.annotator,
-        state=pb.TaskState.Value(task.state.value),
-        feedback=task.answer,
-    )
-    if task.lease_expire_time is not None:
-        message.lease_expire_time.FromDatetime(task.lease_expire_time)
-    return message
-
-
-def comparison_task_to_proto(task: Task) -> pb.ComparisonTask:
-    """A question which of two samples is better."""
-    message = pb.ComparisonTask(
-        name=task.name,
-        item_id=task.item_id,
-        context=task.context,
-        output_a=task.text_a,
-        output_b=task.text_b,
-        annotator=task.annotator,
-        state=pb.TaskState.Value(task.state.value),
-    )
-    if task.answer:
-        message.preference = pb.Preference.Value(task.answer)
-    if task.lease_expire_time is not None:
-        message.lease_expire_time.FromDatetime(task.lease_expire_time)
-    return message
 
 
 def pool_to_proto(view: PoolView) -> pb.Pool:

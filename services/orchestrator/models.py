@@ -263,8 +263,17 @@ class EvaluateStage:
 
 
 @dataclass(frozen=True)
+class PeopleSpec:
+    """What people who annotate a run are told, and how many of them are asked the same; changes no result."""
+
+    guidelines: str = ""
+    comparisons_per_pair: int = 1
+    reviews_per_item: int = 1
+
+
+@dataclass(frozen=True)
 class RunSpec:
-    """All that determines a run's results."""
+    """All that determines a run's results, and what people are told."""
 
     dataset: DatasetSpec = DatasetSpec()
     iterations: int = 0
@@ -284,3 +293,4 @@ class RunSpec:
     finetune: FinetuneStage = field(default_factory=FinetuneStage)
     evaluate: EvaluateStage = field(default_factory=EvaluateStage)
     preview_rows: int = 0
+    people: PeopleSpec = field(default_factory=PeopleSpec)

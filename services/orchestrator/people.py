@@ -2,152 +2,192 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from ilf_common.errors import InvalidArgumentError, NotFoundError, require
 from ilf_common.rpc.pagination import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, decode_token, encode_token
-from services.orchestrator.browse import sample_rows
+from services.orchestrator.answering import check_annotator, checked_answer
 from services.orchestrator.journal import Signal
-from services.orchestrator.ports import Clock, ShardStore, TaskStore
-from services.orchestrator.rows import INPUT, Row
-from services.orchestrator.run import Run
-from services.orchestrator.seeds import item_seed
+from services.orchestrator.models import RunSpec
+from services.orchestrator.ports import Clock, TaskStore
 from services.orchestrator.service import RunService
-from services.orchestrator.shards import ShardId
-from services.orchestrator.stages.feedback import MAX_FEEDBACK
-from services.orchestrator.tasks import Task, TaskKind, TaskState, parent_run, parse_task_name
+from services.orchestrator.task_maker import TaskMaker
+from services.orchestrator.tasks import Answer, Task, TaskKind, TaskState, parent_run, parse_task_name
 
-PREFERENCES = ("PREFERENCE_A", "PREFERENCE_B", "PREFERENCE_TIE")
-_DEFAULT_LEASE = 15 * 60.0
 _MAX_LEASES = 100
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """Some tasks.
+
+    Attributes:
+        specs: What their runs were asked to do, by run; empty where tasks are only shown.
+        next_page_token: Where tasks are shown.
+        done: How many tasks of the parent are done, whoever has them.
+        total: How many there are.
+    """
+
+    tasks: Sequence[Task]
+    specs: Mapping[str, RunSpec]
+    next_page_token: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many answers of all kinds a person has given: ever, in the last day, in the last hour."""
+
+    answered: int = 0
+    last_day: int = 0
+    last_hour: int = 0
 
 
 class PeopleService:
     """The use cases of tasks."""
 
-    def __init__(self, runs: RunService, tasks: TaskStore, shards: ShardStore, clock: Clock, signal: Signal) -> None:
+    def __init__(self, runs: RunService, tasks: TaskStore, maker: TaskMaker, clock: Clock, signal: Signal) -> None:
         self._runs = runs
         self._tasks = tasks
-        self._shards = shards
+        self._maker = maker
         self._clock = clock
         self._signal = signal
 
     async def list_tasks(
         self, kind: TaskKind, parent: str, annotator: str, page_size: int, page_token: str
-    ) -> tuple[list[Task], str, tuple[int, int]]:
-        """Leases tasks to an annotator, own leases first; without an annotator, shows all tasks and leases none.
+    ) -> TaskPage:
+        """Leases tasks to an annotator, own leases first; without an annotator, shows all tasks and leases none."""
+        run_id = await self._parent(parent)
+        require(page_size >= 0, "page_size", f"must not be negative, is {page_size}")
+        if annotator:
+            check_annotator(annotator)
+            tasks, token = await self._lease(kind, run_id, annotator, min(page_size or 1, _MAX_LEASES)), ""
+        else:
+            await self._make_some(kind, run_id, max(1, page_size))
+            tasks, token = await self._show(kind, run_id, page_size, page_token)
+        done, total = await self._tasks.progress(kind, run_id)
+        return TaskPage(tasks, await self._specs(tasks) if annotator else {}, token, done, total)
 
-        Returns:
-            The tasks, the token of the next page (when showing), and how many are done of how many.
-        """
+    async def _parent(self, parent: str) -> str:
+        """The id of a run that is there, "" for all runs."""
         run_id = parent_run(parent)
         if run_id is None:
-            raise InvalidArgumentError.of("parent", f"must be runs/<id> or runs/-, is {parent!r}")
-        require(page_size >= 0, "page_size", f"must not be negative, is {page_size}")
-        run = await self._runs.get(run_id) if run_id else None
-        if kind is TaskKind.COMPARISON and run is not None:
-            await self._make_comparisons(run, wanted=max(1, page_size))
-        if annotator:
-            tasks, token = await self._lease(kind, run, annotator, min(page_size or 1, _MAX_LEASES)), ""
-        else:
-            tasks, token = await self._show(kind, run_id, page_size, page_token)
-        return tasks, token, await self._tasks.progress(kind, run_id)
+            raise InvalidArgumentError.of("parent", f"must be runs/<id> or runs/-, is {parent[:100]!r}")
+        if run_id:
+            await self._runs.get(run_id)
+        return run_id
 
-    async def _lease(self, kind: TaskKind, run: Run | None, annotator: str, limit: int) -> list[Task]:
-        require(len(annotator) <= 128, "annotator", "must have at most 128 characters")
+    async def _lease(self, kind: TaskKind, run_id: str, annotator: str, limit: int) -> list[Task]:
         now = self._clock.now()
-        seconds = run.spec.feedback.lease if run and run.spec.feedback.lease else _DEFAULT_LEASE
-        expires = now + timedelta(seconds=seconds)
-        return await self._tasks.lease(kind, run.id if run else "", annotator, limit=limit, now=now, expires=expires)
+        leased = await self._tasks.renew(kind, run_id, annotator, limit=limit, now=now)
+        for one in await self._offered(kind, run_id):
+            while len(leased) < limit:
+                seen = await self._tasks.progress(kind, one)
+                leased += await self._tasks.lease(kind, one, annotator, limit=limit - len(leased), now=now)
+                if len(leased) == limit or not await self._maker.make_more(kind, one, seen):
+                    break
+        return leased
+
+    async def _offered(self, kind: TaskKind, run_id: str) -> Sequence[str]:
+        """The runs whose tasks are to be done, in the order in which they are offered."""
+        if run_id:
+            return [run_id]
+        if kind is TaskKind.FEEDBACK:
+            # Nobody waits for the feedback of a run that has ended. Who has waited longest comes first.
+            return [run.id for run in sorted(self._runs.live_runs(), key=lambda run: run.create_time)]
+        return await self._runs.newest_ids()
+
+    async def _make_some(self, kind: TaskKind, run_id: str, wanted: int) -> None:
+        """Makes the tasks of a named run that is looked at before anybody has leased any."""
+        while run_id:
+            seen = await self._tasks.progress(kind, run_id)
+            if seen[1] - seen[0] >= wanted or not await self._maker.make_more(kind, run_id, seen):
+                return
 
     async def _show(self, kind: TaskKind, run_id: str, page_size: int, token: str) -> tuple[list[Task], str]:
         size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        found = await self._tasks.page(kind, run_id, after=decode_token(token) or "", limit=size + 1)
+        after = decode_token(token) or ""
+        require(not after or parse_task_name(kind, after) is not None, "page_token", "is of another list")
+        found = await self._tasks.page(kind, run_id, after=after, limit=size + 1)
         return found[:size], encode_token(found[size - 1].name) if len(found) > size else ""
 
-    async def submit(self, kind: TaskKind, name: str, annotator: str, answer: str, *, skip: bool) -> Task:
-        """Answers a task, changes one's own answer, or gives the task back; a repeat changes nothing.
+    async def submit(self, kind: TaskKind, name: str, annotator: str, answer: Answer) -> tuple[Task, RunSpec]:
+        """Answers a task, or changes one's own answer; a repeat changes nothing.
 
         Raises:
             NotFoundError: TASK_NOT_FOUND.
             FailedPreconditionError: TASK_DONE, LEASE_TAKEN or LEASE_EXPIRED.
         """
-        require(bool(annotator), "annotator", "is missing")
-        if not skip:
-            _check_answer(kind, answer)
-        task = await self._get(kind, name)
-        now = self._clock.now()
-        if skip:
-            given_back = task.given_back(annotator, now)
-            await self._tasks.skip(given_back, annotator)
-            return replace(given_back, state=TaskState.SKIPPED, annotator=annotator)
-        done = task.answered(annotator, answer, now)
-        await self._tasks.save(done)
+        check_annotator(annotator)
+        answer = checked_answer(kind, answer)
+        ids, now = _ids(kind, name), self._clock.now()
+        task = _found(name, await self._tasks.change(kind, *ids, lambda task: task.answered(annotator, answer, now)))
         self._signal.give()
-        return done
+        return task, (await self._runs.get(task.run_id)).spec
 
-    async def _get(self, kind: TaskKind, name: str) -> Task:
-        ids = parse_task_name(kind, name)
-        if ids is None:
-            raise InvalidArgumentError.of("name", f"must be runs/<id>/{kind}Tasks/<task>, is {name!r}")
-        task = await self._tasks.get(kind, *ids)
-        if task is None:
-            raise NotFoundError(
-                f"There is no task {name}.", resource_type="task", resource_name=name, reason="TASK_NOT_FOUND"
-            )
-        return task
+    async def skip(self, kind: TaskKind, name: str, annotator: str, flags: Sequence[str]) -> tuple[Task, RunSpec]:
+        """Gives a task back; this annotator will not see it again. A repeat changes nothing.
 
-    async def _make_comparisons(self, run: Run, wanted: int) -> None:
-        """Makes comparison tasks of the next shards that have samples, until enough are open."""
-        done, total = await self._tasks.progress(TaskKind.COMPARISON, run.id)
-        for iteration in range(1, run.spec.iterations + 1):
-            made = await self._tasks.imported_shards(run.id, iteration)
-            index = 0
-            while total - done < wanted:
-                rows = await sample_rows(self._shards, ShardId(run.id, iteration, INPUT, index))
-                if not rows or not any(row.scores or row.failure for row in rows):
-                    break
-                if index not in made:
-                    tasks = _comparisons(run, iteration, index, rows)
-                    await self._tasks.add(tasks)
-                    total += len(tasks)
-                index += 1
+        Raises:
+            NotFoundError: TASK_NOT_FOUND.
+            FailedPreconditionError: TASK_DONE, LEASE_TAKEN or LEASE_EXPIRED.
+        """
+        check_annotator(annotator)
+        require(not flags, "flags", "belong to an answer; a task that is skipped keeps none")
+        ids, now = _ids(kind, name), self._clock.now()
+        skipped = await self._tasks.skip(kind, *ids, annotator, lambda task: task.given_back(annotator, now))
+        task = replace(_found(name, skipped), state=TaskState.SKIPPED, annotator=annotator, answer=Answer(""))
+        self._signal.give()
+        return task, (await self._runs.get(task.run_id)).spec
+
+    async def answers(self, parent: str, annotator: str, page_size: int, page_token: str) -> TaskPage:
+        """The annotator's own answers of all kinds, newest first."""
+        run_id = await self._parent(parent)
+        check_annotator(annotator)
+        require(page_size >= 0, "page_size", f"must not be negative, is {page_size}")
+        size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        found = await self._tasks.answered_by(annotator, run_id, before=_time(page_token), limit=size + 1)
+        token = ""
+        if len(found) > size and (last := found[size - 1].answer_time):
+            token = encode_token(last.isoformat())
+        return TaskPage(found[:size], await self._specs(found[:size]), token)
+
+    async def progress(self, parent: str, annotator: str) -> tuple[dict[TaskKind, tuple[int, int]], Pace]:
+        """Done and all of each kind, and how fast the annotator answers."""
+        run_id = await self._parent(parent)
+        counts = {kind: await self._tasks.progress(kind, run_id) for kind in TaskKind}
+        if not annotator:
+            return counts, Pace()
+        check_annotator(annotator)
+        now = self._clock.now()
+        times = (None, now - timedelta(days=1), now - timedelta(hours=1))
+        return counts, Pace(*[await self._tasks.count_answers(annotator, run_id, since=since) for since in times])
+
+    async def _specs(self, tasks: Sequence[Task]) -> dict[str, RunSpec]:
+        return {run_id: (await self._runs.get(run_id)).spec for run_id in {task.run_id for task in tasks}}
 
 
-def _check_answer(kind: TaskKind, answer: str) -> None:
-    if kind is TaskKind.COMPARISON:
-        require(answer in PREFERENCES, "preference", f"must be one of {', '.join(PREFERENCES)}")
-        return
-    require(bool(answer.strip()), "feedback", "is empty; set skip to give the task back")
-    require(len(answer) <= MAX_FEEDBACK, "feedback", f"must have at most {MAX_FEEDBACK} characters")
+def _ids(kind: TaskKind, name: str) -> tuple[str, str]:
+    ids = parse_task_name(kind, name)
+    if ids is None:
+        raise InvalidArgumentError.of("name", f"must be runs/<id>/{kind}Tasks/<task>, is {name[:100]!r}")
+    return ids
 
 
-def _comparisons(run: Run, iteration: int, index: int, rows: list[Row]) -> list[Task]:
-    """One pair an item: the chosen refinement and another one, in an order that the run's seed decides."""
-    tasks = []
-    for position, row in enumerate(rows):
-        texts = list(dict.fromkeys(row.refinements))
-        if row.failure is not None or len(texts) < 2:
-            continue
-        draw = item_seed(run.spec.seed, iteration, "compare", row.item_id)
-        chosen = row.refinements[max(row.chosen_index, 0)]
-        other = [text for text in texts if text != chosen][draw // 2 % (len(texts) - 1)]
-        first, second = (chosen, other) if draw % 2 else (other, chosen)
-        group = f"{iteration:03d}-{index:05d}-{position:04d}"
-        tasks.append(
-            Task(
-                kind=TaskKind.COMPARISON,
-                run_id=run.id,
-                id=f"{group}-{hashlib.sha256(row.item_id.encode()).hexdigest()[:6]}",
-                group=group,
-                iteration=iteration,
-                shard=index,
-                item_id=row.item_id,
-                context=row.context,
-                text_a=first,
-                text_b=second,
-            )
+def _found(name: str, task: Task | None) -> Task:
+    if task is None:
+        raise NotFoundError(
+            f"There is no task {name}.", resource_type="task", resource_name=name, reason="TASK_NOT_FOUND"
         )
-    return tasks
+    return task
+
+
+def _time(token: str) -> datetime | None:
+    text = decode_token(token)
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC) if text is not None else None
+    except ValueError as error:
+        raise InvalidArgumentError.of("page_token", "is no token that an earlier page answered") from error

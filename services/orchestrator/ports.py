@@ -306,6 +306,10 @@ class RunStore(Protocol):
         """All runs, oldest first."""
         ...
 
+    async def newest_ids(self) -> list[str]:
+        """The ids of all runs, newest first."""
+        ...
+
     async def save(self, run: Run) -> None:
         """Replaces what is stored of a run."""
         ...
@@ -315,32 +319,33 @@ class TaskStore(Protocol):
     """Tasks of people in the database. One process writes, so each call is one transaction and no more."""
 
     async def add(self, tasks: Sequence[Task]) -> None:
-        """Adds tasks; those that are there stay what they are."""
+        """Adds tasks of one shard; those that are there stay what they are."""
         ...
 
     async def get(self, kind: TaskKind, run_id: str, task_id: str) -> Task | None:
         """A task by id."""
         ...
 
-    async def save(self, task: Task) -> None:
-        """Replaces a task."""
+    async def change(self, kind: TaskKind, run_id: str, task_id: str, change: Callable[[Task], Task]) -> Task | None:
+        """Replaces a task by what `change` makes of it; None where there is no such task."""
         ...
 
-    async def skip(self, task: Task, annotator: str) -> None:
-        """Saves a task that was given back, and never offers its group to this annotator again."""
+    async def skip(
+        self, kind: TaskKind, run_id: str, task_id: str, annotator: str, change: Callable[[Task], Task]
+    ) -> Task | None:
+        """As `change`, and never offers the task's group to this annotator again; a repeat changes nothing."""
         ...
 
-    async def lease(
-        self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime, expires: datetime
-    ) -> list[Task]:
-        """The annotator's own leases, then open tasks of groups that the annotator has not seen, now leased.
+    async def renew(self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime) -> list[Task]:
+        """The annotator's own leases of a run, or of all runs (""), from now on."""
+        ...
 
-        `run_id` "" means all runs.
-        """
+    async def lease(self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime) -> list[Task]:
+        """Open tasks of a run, of groups that the annotator has not seen, now leased."""
         ...
 
     async def page(self, kind: TaskKind, run_id: str, *, after: str, limit: int) -> list[Task]:
-        """Tasks in the order of their names, those after the name `after`."""
+        """Tasks in the order of their names, those after the name `after`; `run_id` "" for all runs."""
         ...
 
     async def progress(self, kind: TaskKind, run_id: str, iteration: int | None = None) -> tuple[int, int]:
@@ -351,12 +356,20 @@ class TaskStore(Protocol):
         """Feedback by item id, in the order of the annotators' names."""
         ...
 
+    async def answered_by(self, annotator: str, run_id: str, *, before: datetime | None, limit: int) -> list[Task]:
+        """The annotator's answers of all kinds, newest first, those from before a time; `run_id` "" for all runs."""
+        ...
+
+    async def count_answers(self, annotator: str, run_id: str, *, since: datetime | None) -> int:
+        """How many answers of all kinds the annotator has given, ever or since a time; `run_id` "" for all runs."""
+        ...
+
     async def close(self, run_id: str, iteration: int) -> None:
         """Makes the feedback of an iteration final."""
         ...
 
-    async def imported_shards(self, run_id: str, iteration: int) -> set[int]:
-        """Shards whose comparison tasks are there."""
+    async def asked_shards(self, kind: TaskKind, run_id: str, iteration: int) -> set[int]:
+        """Shards that have tasks of a kind."""
         ...
 
 

@@ -19,7 +19,7 @@ from ilf_common.errors import (
     RetryableError,
     UnavailableError,
 )
-from services.orchestrator.codec import digest_of
+from services.orchestrator.codec import digest_of, to_plain
 from services.orchestrator.journal import Journal, Signal, wait_for
 from services.orchestrator.loop import run_loop
 from services.orchestrator.models import RunSpec
@@ -96,7 +96,7 @@ class RunService:
             state=RunState.PENDING,
             create_time=self._outside.clock.now(),
             request_id=request_id or str(uuid.uuid4()),
-            spec_digest=digest_of(resolved),
+            spec_digest=_results_digest(resolved),
             policy=resolved.policy,
         )
         request_digest = digest_of([run_id, resolved])
@@ -177,6 +177,10 @@ class RunService:
         """All runs."""
         stored = await self._outside.store.all_runs()
         return [self._journals[run.id].run if run.id in self._journals else run for run in stored]
+
+    async def newest_ids(self) -> list[str]:
+        """The ids of all runs, newest first."""
+        return await self._outside.store.newest_ids()
 
     async def watch(self, run_id: str) -> AsyncIterator[Run]:
         """The run now and at each change, until it has ended; changes close together come as one."""
@@ -344,6 +348,11 @@ def workflow_id(run: Run) -> str:
 def _begun(run: Run) -> Run:
     state = run if run.state in (RunState.RUNNING, RunState.WAITING) else run.moved_to(RunState.RUNNING)
     return replace(state, state=RunState.RUNNING, waiting=None, generation=run.generation + 1)
+
+
+def _results_digest(spec: RunSpec) -> str:
+    """Digest of all in a spec that determines results."""
+    return digest_of({name: value for name, value in to_plain(spec).items() if name != "people"})
 
 
 def _run_id(request_id: str) -> str:

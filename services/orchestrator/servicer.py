@@ -12,20 +12,26 @@ from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServic
 from ilf_common.rpc.pagination import page
 from services.orchestrator.browse import explain, samples
 from services.orchestrator.convert import (
-    comparison_task_to_proto,
     explanation_to_proto,
-    feedback_task_to_proto,
     pool_to_proto,
     run_to_proto,
     sample_to_proto,
     spec_from_proto,
 )
+from services.orchestrator.convert_tasks import (
+    answer_to_proto,
+    comparison_task_to_proto,
+    feedback_task_to_proto,
+    name_of,
+    review_task_to_proto,
+)
+from services.orchestrator.models import RunSpec
 from services.orchestrator.people import PeopleService
 from services.orchestrator.pools.board import PoolBoard
 from services.orchestrator.ports import ShardStore
 from services.orchestrator.resolve import run_id_of
 from services.orchestrator.service import RunService
-from services.orchestrator.tasks import TaskKind
+from services.orchestrator.tasks import Answer, Task, TaskKind
 
 
 class OrchestratorServicer(OrchestratorServiceServicer):
@@ -77,41 +83,74 @@ class OrchestratorServicer(OrchestratorServiceServicer):
     async def ListFeedbackTasks(  # noqa: D102
         self, request: pb.ListFeedbackTasksRequest, context: Any
     ) -> pb.ListFeedbackTasksResponse:
-        tasks, token, (done, total) = await self._people.list_tasks(
+        found = await self._people.list_tasks(
             TaskKind.FEEDBACK, request.parent, request.annotator, request.page_size, request.page_token
         )
         return pb.ListFeedbackTasksResponse(
-            tasks=[feedback_task_to_proto(task) for task in tasks],
-            next_page_token=token,
-            progress=common_pb2.Progress(done=done, total=total),
+            tasks=[feedback_task_to_proto(task, found.specs.get(task.run_id)) for task in found.tasks],
+            next_page_token=found.next_page_token,
+            progress=common_pb2.Progress(done=found.done, total=found.total),
         )
 
     async def SubmitFeedback(self, request: pb.SubmitFeedbackRequest, context: Any) -> pb.FeedbackTask:  # noqa: D102
-        task = await self._people.submit(
-            TaskKind.FEEDBACK, request.name, request.annotator, request.feedback, skip=request.skip
-        )
-        return feedback_task_to_proto(task)
+        answer = Answer(request.feedback, flags=tuple(request.flags))
+        return feedback_task_to_proto(*await self._submit(TaskKind.FEEDBACK, request, answer))
 
     async def ListComparisonTasks(  # noqa: D102
         self, request: pb.ListComparisonTasksRequest, context: Any
     ) -> pb.ListComparisonTasksResponse:
-        tasks, token, (done, total) = await self._people.list_tasks(
+        found = await self._people.list_tasks(
             TaskKind.COMPARISON, request.parent, request.annotator, request.page_size, request.page_token
         )
         return pb.ListComparisonTasksResponse(
-            tasks=[comparison_task_to_proto(task) for task in tasks],
-            next_page_token=token,
-            progress=common_pb2.Progress(done=done, total=total),
+            tasks=[comparison_task_to_proto(task, found.specs.get(task.run_id)) for task in found.tasks],
+            next_page_token=found.next_page_token,
+            progress=common_pb2.Progress(done=found.done, total=found.total),
         )
 
     async def SubmitComparison(  # noqa: D102
         self, request: pb.SubmitComparisonRequest, context: Any
     ) -> pb.ComparisonTask:
-        preference = pb.Preference.Name(request.preference) if request.preference in pb.Preference.values() else ""
-        task = await self._people.submit(
-            TaskKind.COMPARISON, request.name, request.annotator, preference, skip=request.skip
+        answer = Answer(name_of(pb.Preference, request.preference), request.reason, tuple(request.flags))
+        return comparison_task_to_proto(*await self._submit(TaskKind.COMPARISON, request, answer))
+
+    async def ListReviewTasks(  # noqa: D102
+        self, request: pb.ListReviewTasksRequest, context: Any
+    ) -> pb.ListReviewTasksResponse:
+        found = await self._people.list_tasks(
+            TaskKind.REVIEW, request.parent, request.annotator, request.page_size, request.page_token
         )
-        return comparison_task_to_proto(task)
+        return pb.ListReviewTasksResponse(
+            tasks=[review_task_to_proto(task, found.specs.get(task.run_id)) for task in found.tasks],
+            next_page_token=found.next_page_token,
+            progress=common_pb2.Progress(done=found.done, total=found.total),
+        )
+
+    async def SubmitReview(self, request: pb.SubmitReviewRequest, context: Any) -> pb.ReviewTask:  # noqa: D102
+        answer = Answer(name_of(pb.Verdict, request.verdict), flags=tuple(request.flags))
+        return review_task_to_proto(*await self._submit(TaskKind.REVIEW, request, answer))
+
+    async def _submit(self, kind: TaskKind, request: Any, answer: Answer) -> tuple[Task, RunSpec]:
+        if request.skip:
+            return await self._people.skip(kind, request.name, request.annotator, answer.flags)
+        return await self._people.submit(kind, request.name, request.annotator, answer)
+
+    async def ListAnswers(self, request: pb.ListAnswersRequest, context: Any) -> pb.ListAnswersResponse:  # noqa: D102
+        found = await self._people.answers(request.parent, request.annotator, request.page_size, request.page_token)
+        answers = [answer_to_proto(task, found.specs[task.run_id]) for task in found.tasks]
+        return pb.ListAnswersResponse(answers=answers, next_page_token=found.next_page_token)
+
+    async def GetAnnotationProgress(  # noqa: D102
+        self, request: pb.GetAnnotationProgressRequest, context: Any
+    ) -> pb.AnnotationProgress:
+        counts, pace = await self._people.progress(request.parent, request.annotator)
+        progress = {kind.value: common_pb2.Progress(done=done, total=total) for kind, (done, total) in counts.items()}
+        return pb.AnnotationProgress(
+            **progress,
+            answered=pace.answered,
+            answered_last_day=pace.last_day,
+            answered_last_hour=pace.last_hour,
+        )
 
     async def ListPools(self, request: pb.ListPoolsRequest, context: Any) -> pb.ListPoolsResponse:  # noqa: D102
         views, token = page(

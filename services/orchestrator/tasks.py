@@ -1,12 +1,16 @@
-"""Tasks that people do for a run: feedback on an initial output, or a preference between two samples."""
+"""Tasks that people do for a run: feedback on an output, a preference between two, a review of a refinement."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime
+import re
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ilf_common.errors import FailedPreconditionError
+from services.orchestrator.resolve import RUN_ID
+
+_TASK_ID = re.compile(r"[0-9a-z-]{1,40}")
 
 
 class TaskKind(StrEnum):
@@ -14,6 +18,7 @@ class TaskKind(StrEnum):
 
     FEEDBACK = "feedback"
     COMPARISON = "comparison"
+    REVIEW = "review"
 
 
 class TaskState(StrEnum):
@@ -26,6 +31,24 @@ class TaskState(StrEnum):
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a person says to a task.
+
+    Attributes:
+        text: The feedback, or the name of the preference or verdict.
+        reason: COMPARISON: why, in the annotator's words.
+        flags: What the annotator marks the task with.
+    """
+
+    text: str
+    reason: str = ""
+    flags: tuple[str, ...] = ()
+
+
+NO_ANSWER = Answer("")
+
+
+@dataclass(frozen=True)
 class Task:
     """One question to one person.
 
@@ -33,9 +56,12 @@ class Task:
         id: Unique in its run; sorts in the order of the rows.
         group: Tasks of one group ask different people about the same item.
         iteration, shard: Which rows the task belongs to.
-        text_a: The initial output (FEEDBACK) or the first sample.
-        text_b: The second sample (COMPARISON).
-        answer: The feedback, or the name of the preference.
+        text_a: The initial output (FEEDBACK, REVIEW) or the first sample.
+        text_b: The second sample (COMPARISON) or the refinement (REVIEW).
+        feedback: What the refinement is to incorporate (REVIEW).
+        candidate_a: Which refinement of the item is the first sample (COMPARISON); -1 where that was not recorded.
+        candidate_b: Which refinement the second sample is (COMPARISON), or the one to review (REVIEW).
+        lease_seconds: How long the task stays with one annotator.
         closed: The run has gone on; answers are final.
     """
 
@@ -49,10 +75,15 @@ class Task:
     context: str
     text_a: str
     text_b: str = ""
+    feedback: str = ""
+    candidate_a: int = -1
+    candidate_b: int = -1
+    lease_seconds: float = 900.0
     state: TaskState = TaskState.OPEN
     annotator: str = ""
     lease_expire_time: datetime | None = None
-    answer: str = ""
+    answer: Answer = field(default=NO_ANSWER)
+    answer_time: datetime | None = None
     closed: bool = False
 
     @property
@@ -60,11 +91,12 @@ class Task:
         """Resource name."""
         return f"runs/{self.run_id}/{self.kind}Tasks/{self.id}"
 
-    def leased_to(self, annotator: str, expires: datetime) -> Task:
+    def leased_to(self, annotator: str, now: datetime) -> Task:
         """The task in the hands of an annotator."""
+        expires = now + timedelta(seconds=self.lease_seconds)
         return replace(self, state=TaskState.LEASED, annotator=annotator, lease_expire_time=expires)
 
-    def answered(self, annotator: str, answer: str, now: datetime) -> Task:
+    def answered(self, annotator: str, answer: Answer, now: datetime) -> Task:
         """The task with an answer; the annotator's own answer may be replaced until the run has gone on.
 
         Raises:
@@ -73,7 +105,7 @@ class Task:
         if self.state is TaskState.DONE and self.annotator == annotator and self.answer == answer:
             return self
         self._check_holder(annotator, now)
-        return replace(self, state=TaskState.DONE, answer=answer, lease_expire_time=None)
+        return replace(self, state=TaskState.DONE, answer=answer, answer_time=now, lease_expire_time=None)
 
     def given_back(self, annotator: str, now: datetime) -> Task:
         """The task open again, for others.
@@ -82,7 +114,9 @@ class Task:
             FailedPreconditionError: As `answered`.
         """
         self._check_holder(annotator, now)
-        return replace(self, state=TaskState.OPEN, annotator="", lease_expire_time=None, answer="")
+        return replace(
+            self, state=TaskState.OPEN, annotator="", lease_expire_time=None, answer=NO_ANSWER, answer_time=None
+        )
 
     def _check_holder(self, annotator: str, now: datetime) -> None:
         if self.closed or (self.state is TaskState.DONE and self.annotator != annotator):
@@ -101,14 +135,16 @@ class Task:
 def parent_run(parent: str) -> str | None:
     """The run id in "runs/<id>", "" for "runs/-" (all runs), None where the name is of another form."""
     prefix, _, run_id = parent.partition("/")
-    if prefix != "runs" or not run_id or "/" in run_id:
+    if prefix != "runs":
         return None
-    return "" if run_id == "-" else run_id
+    if run_id == "-":
+        return ""
+    return run_id if RUN_ID.fullmatch(run_id) else None
 
 
 def parse_task_name(kind: TaskKind, name: str) -> tuple[str, str] | None:
     """Run id and task id of a task's name, None where the name is of another form."""
     parts = name.split("/")
-    if len(parts) == 4 and parts[0] == "runs" and parts[2] == f"{kind}Tasks" and parts[1] and parts[3]:
-        return parts[1], parts[3]
-    return None
+    if len(parts) != 4 or parts[0] != "runs" or parts[2] != f"{kind}Tasks":
+        return None
+    return (parts[1], parts[3]) if RUN_ID.fullmatch(parts[1]) and _TASK_ID.fullmatch(parts[3]) else None

@@ -48,6 +48,7 @@ from services.orchestrator.scaler import PoolScaler
 from services.orchestrator.service import Outside, RunService
 from services.orchestrator.servicer import OrchestratorServicer
 from services.orchestrator.settings import OrchestratorSettings, PoolSettings
+from services.orchestrator.task_maker import TaskMaker
 from services.orchestrator.uploads import UploadService
 from services.orchestrator.work import Limits, Peers
 
@@ -102,7 +103,8 @@ class Orchestrator:
         self._metrics = (PoolMetrics(self._pools.board.views), RunMetrics(self._runs.live_runs, clock.now))
         self._scaler = ScalerServer(settings.scaler, PoolScaler(self._pools.board)) if settings.scaler else None
         self._runs.attach(self._workflows, self._pools)
-        people = PeopleService(self._runs, tasks, shards, clock, signal)
+        maker = TaskMaker(self._runs, tasks, shards, clock)
+        people = PeopleService(self._runs, tasks, maker, clock, signal)
         self._servicer = OrchestratorServicer(self._runs, people, shards, self._pools.board)
         self._data = DataServicer(
             UploadService(UploadFiles(store), settings.uploads.max_bytes), DownloadService(DownloadFiles(store))

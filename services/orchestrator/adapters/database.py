@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -50,8 +51,19 @@ TASKS = sa.Table(
     sa.Column("lease_expires", sa.Float, nullable=True),
     sa.Column("answer", sa.Text, nullable=False),
     sa.Column("closed", sa.Boolean, nullable=False),
+    # Later than the table: each needs a default for the rows of databases that were there before.
+    sa.Column("feedback", sa.Text, nullable=False, server_default=""),
+    sa.Column("candidate_a", sa.Integer, nullable=False, server_default="-1"),
+    sa.Column("candidate_b", sa.Integer, nullable=False, server_default="-1"),
+    sa.Column("lease_seconds", sa.Float, nullable=False, server_default="900"),
+    sa.Column("answered", sa.Float, nullable=True),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    # Words with spaces between them.
+    sa.Column("flags", sa.Text, nullable=False, server_default=""),
     sa.Index("orchestrator_tasks_open", "kind", "closed", "state", "run_id", "id"),
     sa.Index("orchestrator_tasks_shard", "kind", "run_id", "iteration", "shard"),
+    sa.Index("orchestrator_tasks_annotator", "annotator", "kind", "run_id", "task_group"),
+    sa.Index("orchestrator_tasks_answered", "annotator", "state", "answered"),
 )
 
 SKIPS = sa.Table(
@@ -70,8 +82,19 @@ async def in_thread(function: Callable[..., ResultT], *arguments: object) -> Res
     Raises:
         UnavailableError: DATABASE_UNAVAILABLE; the database cannot be reached, is locked, or has gone away.
     """
-    try:
+    with answering():
         return await asyncio.to_thread(function, *arguments)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Says in this project's words that the database does not answer.
+
+    Raises:
+        UnavailableError: DATABASE_UNAVAILABLE.
+    """
+    try:
+        yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
         raise UnavailableError("The orchestrator's database does not answer.", reason="DATABASE_UNAVAILABLE") from error
 
@@ -125,9 +148,23 @@ def _make_tables(engine: sa.Engine) -> str | None:
     """The driver's words where it cannot connect."""
     try:
         METADATA.create_all(engine)
+        _add_what_is_newer(engine)
     except sa.exc.OperationalError as error:
         return " ".join(str(error.orig).split())
     return None
+
+
+def _add_what_is_newer(engine: sa.Engine) -> None:
+    """Adds the columns and indexes that tables of an earlier release lack."""
+    for table in METADATA.sorted_tables:
+        there = {column["name"] for column in sa.inspect(engine).get_columns(table.name)}
+        with engine.begin() as connection:
+            for column in table.columns:
+                if column.name not in there:
+                    definition = sa.schema.CreateColumn(column).compile(dialect=engine.dialect)
+                    connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
+            for index in table.indexes:
+                index.create(connection, checkfirst=True)
 
 
 def _may_come(engine: sa.Engine, fault: str) -> bool:

@@ -80,6 +80,14 @@ class SqlRunStore:
             documents = connection.execute(sa.select(RUNS.c.document).order_by(RUNS.c.create_time)).scalars().all()
         return [_run(document) for document in documents]
 
+    async def newest_ids(self) -> list[str]:
+        """The ids of all runs, newest first."""
+        return await in_thread(self._newest_ids)
+
+    def _newest_ids(self) -> list[str]:
+        with self._engine.connect() as connection:
+            return list(connection.execute(sa.select(RUNS.c.id).order_by(RUNS.c.create_time.desc())).scalars())
+
     async def save(self, run: Run) -> None:
         """Replaces a run's document."""
         await in_thread(self._save, run)

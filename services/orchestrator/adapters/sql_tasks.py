@@ -3,127 +3,65 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import fields
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from services.orchestrator.adapters.database import SKIPS, TASKS, in_thread
+from services.orchestrator.adapters.database import SKIPS, TASKS, answering, in_thread
+from services.orchestrator.adapters.task_counts import Change, TaskCounts
+from services.orchestrator.adapters.task_rows import from_row, is_task, to_row
 from services.orchestrator.tasks import Task, TaskKind, TaskState
 
 _LEASE_SCAN = 8
 """Rows read for one lease: the slots of one group are next to each other, and only one of them is wanted."""
 
+ResultT = TypeVar("ResultT")
+Writing = Callable[..., tuple[ResultT, list[Change]]]
+
 
 class SqlTaskStore:
-    """Implements `ports.TaskStore`."""
+    """Implements `ports.TaskStore`.
+
+    All writes go through one thread: each reads what it changes, and nothing comes between. This process is the only
+    writer (see the fence).
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        # Leasing reads and then writes; this process is the only writer (see the fence).
-        self._leasing = asyncio.Lock()
+        self._counts = TaskCounts()
+        self._writer = ThreadPoolExecutor(1, "task-writer")
 
     async def add(self, tasks: Sequence[Task]) -> None:
-        """Adds tasks; those that are there stay what they are."""
+        """Adds tasks of one shard; those that are there stay what they are."""
         if tasks:
-            await in_thread(self._add, tasks)
-
-    def _add(self, tasks: Sequence[Task]) -> None:
-        first = tasks[0]
-        same = (
-            (TASKS.c.kind == first.kind)
-            & (TASKS.c.run_id == first.run_id)
-            & (TASKS.c.iteration == first.iteration)
-            & (TASKS.c.shard == first.shard)
-        )
-        with self._engine.begin() as connection:
-            there = set(connection.execute(sa.select(TASKS.c.id).where(same)).scalars())
-            values = [_values(task) for task in tasks if task.id not in there]
-            if values:
-                connection.execute(TASKS.insert(), values)
+            await self._write(_add, tasks)
 
     async def get(self, kind: TaskKind, run_id: str, task_id: str) -> Task | None:
         """A task by id."""
-        condition = (TASKS.c.kind == kind) & (TASKS.c.run_id == run_id) & (TASKS.c.id == task_id)
-        found = await in_thread(self._select, sa.select(TASKS).where(condition))
+        found = await in_thread(self._select, sa.select(TASKS).where(is_task(kind, run_id, task_id)))
         return found[0] if found else None
 
-    async def save(self, task: Task) -> None:
-        """Replaces a task."""
-        await in_thread(self._save, [task], None)
+    async def change(self, kind: TaskKind, run_id: str, task_id: str, change: Callable[[Task], Task]) -> Task | None:
+        """Replaces a task by what `change` makes of it; None where there is no such task."""
+        return await self._write(_change, kind, run_id, task_id, change)
 
-    async def skip(self, task: Task, annotator: str) -> None:
-        """Saves a task that was given back, and never offers its group to this annotator again."""
-        await in_thread(self._save, [task], annotator)
+    async def skip(
+        self, kind: TaskKind, run_id: str, task_id: str, annotator: str, change: Callable[[Task], Task]
+    ) -> Task | None:
+        """As `change`, and never offers the task's group to this annotator again; a repeat changes nothing."""
+        return await self._write(_skip, kind, run_id, task_id, annotator, change)
 
-    def _save(self, tasks: Sequence[Task], skipped_by: str | None) -> None:
-        with self._engine.begin() as connection:
-            for task in tasks:
-                connection.execute(TASKS.update().where(_is(task)).values(_values(task)))
-                if skipped_by is not None:
-                    skip = {
-                        "kind": task.kind.value,
-                        "run_id": task.run_id,
-                        "task_group": task.group,
-                        "annotator": skipped_by,
-                    }
-                    same = sa.and_(*(SKIPS.c[name] == value for name, value in skip.items()))
-                    if connection.execute(sa.select(SKIPS.c.kind).where(same)).first() is None:
-                        connection.execute(SKIPS.insert().values(skip))
+    async def renew(self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime) -> list[Task]:
+        """The annotator's own leases of a run, or of all runs (""), from now on."""
+        return await self._write(_renew, kind, run_id, annotator, limit, now)
 
-    async def lease(
-        self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime, expires: datetime
-    ) -> list[Task]:
-        """The annotator's own leases, then open tasks of groups that the annotator has not seen, now leased."""
-        async with self._leasing:
-            return await in_thread(self._lease, kind, run_id, annotator, limit, now, expires)
-
-    def _lease(
-        self, kind: TaskKind, run_id: str, annotator: str, limit: int, now: datetime, expires: datetime
-    ) -> list[Task]:
-        scope = (TASKS.c.kind == kind) & TASKS.c.closed.is_(False)
-        if run_id:
-            scope = scope & (TASKS.c.run_id == run_id)
-        mine = (TASKS.c.state == TaskState.LEASED) & (TASKS.c.annotator == annotator)
-        order = (TASKS.c.run_id, TASKS.c.id)
-        leased = self._select(sa.select(TASKS).where(scope, mine).order_by(*order).limit(limit))
-        if len(leased) < limit:
-            wanted = self._open_tasks(scope, annotator, now, (limit - len(leased)) * _LEASE_SCAN)
-            groups: dict[tuple[str, str], Task] = {}
-            for task in wanted:
-                groups.setdefault((task.run_id, task.group), task)
-            leased.extend(list(groups.values())[: limit - len(leased)])
-        leased = [task.leased_to(annotator, expires) for task in leased]
-        self._save(leased, None)
-        return leased
-
-    def _open_tasks(self, scope: Any, annotator: str, now: datetime, limit: int) -> list[Task]:
-        other = TASKS.alias("other")
-        same_group = (
-            (other.c.kind == TASKS.c.kind)
-            & (other.c.run_id == TASKS.c.run_id)
-            & (other.c.task_group == TASKS.c.task_group)
-            & (other.c.annotator == annotator)
-        )
-        skipped = (
-            (SKIPS.c.kind == TASKS.c.kind)
-            & (SKIPS.c.run_id == TASKS.c.run_id)
-            & (SKIPS.c.task_group == TASKS.c.task_group)
-            & (SKIPS.c.annotator == annotator)
-        )
-        free = (TASKS.c.state == TaskState.OPEN) | (
-            (TASKS.c.state == TaskState.LEASED) & (TASKS.c.lease_expires <= now.timestamp())
-        )
-        query = (
-            sa.select(TASKS)
-            .where(scope, free)
-            .where(~sa.exists().where(same_group), ~sa.exists().where(skipped))
-            .order_by(TASKS.c.run_id, TASKS.c.id)
-            .limit(limit)
-        )
-        return self._select(query)
+    async def lease(self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime) -> list[Task]:
+        """Open tasks of a run, of groups that the annotator has not seen, now leased."""
+        done, total = await self.progress(kind, run_id)
+        return await self._write(_lease, kind, run_id, annotator, limit, now) if done < total else []
 
     async def page(self, kind: TaskKind, run_id: str, *, after: str, limit: int) -> list[Task]:
         """Tasks in the order of their names, those after the name `after`."""
@@ -138,14 +76,9 @@ class SqlTaskStore:
 
     async def progress(self, kind: TaskKind, run_id: str, iteration: int | None = None) -> tuple[int, int]:
         """How many tasks are done, and how many there are."""
-        done = sa.func.coalesce(sa.func.sum(sa.case((TASKS.c.state == TaskState.DONE, 1), else_=0)), 0)
-        query = sa.select(done, sa.func.count()).select_from(TASKS).where(TASKS.c.kind == kind)
-        if run_id:
-            query = query.where(TASKS.c.run_id == run_id)
-        if iteration is not None:
-            query = query.where(TASKS.c.iteration == iteration)
-        found = await in_thread(self._rows, query)
-        return int(found[0][0]), int(found[0][1])
+        if not self._counts.known:
+            await self._write(_nothing)
+        return self._counts.of(kind, run_id, iteration)
 
     async def answers(self, run_id: str, iteration: int, shard: int) -> dict[str, list[str]]:
         """Feedback by item id, in the order of the annotators' names."""
@@ -160,49 +93,181 @@ class SqlTaskStore:
             found.setdefault(item_id, []).append(answer)
         return found
 
+    async def answered_by(self, annotator: str, run_id: str, *, before: datetime | None, limit: int) -> list[Task]:
+        """The annotator's answers of all kinds, newest first, those from before a time."""
+        query = sa.select(TASKS).where(*_answers_of(annotator, run_id))
+        if before is not None:
+            query = query.where(TASKS.c.answered < before.timestamp())
+        return await in_thread(self._select, query.order_by(TASKS.c.answered.desc()).limit(limit))
+
+    async def count_answers(self, annotator: str, run_id: str, *, since: datetime | None) -> int:
+        """How many answers of all kinds the annotator has given, ever or since a time."""
+        query = sa.select(sa.func.count()).select_from(TASKS).where(*_answers_of(annotator, run_id))
+        if since is not None:
+            query = query.where(TASKS.c.answered >= since.timestamp())
+        return int((await in_thread(self._rows, query))[0][0])
+
     async def close(self, run_id: str, iteration: int) -> None:
         """Makes the feedback of an iteration final."""
-        condition = (TASKS.c.kind == TaskKind.FEEDBACK) & (TASKS.c.run_id == run_id) & (TASKS.c.iteration == iteration)
-        await in_thread(self._execute, TASKS.update().where(condition).values(closed=True))
+        await self._write(_close, run_id, iteration)
 
-    async def imported_shards(self, run_id: str, iteration: int) -> set[int]:
-        """Shards whose comparison tasks are there."""
-        query = (
-            sa.select(TASKS.c.shard)
-            .where(TASKS.c.kind == TaskKind.COMPARISON, TASKS.c.run_id == run_id, TASKS.c.iteration == iteration)
-            .distinct()
-        )
-        return {int(row[0]) for row in await in_thread(self._rows, query)}
+    async def asked_shards(self, kind: TaskKind, run_id: str, iteration: int) -> set[int]:
+        """Shards that have tasks of a kind."""
+        condition = (TASKS.c.kind == kind) & (TASKS.c.run_id == run_id) & (TASKS.c.iteration == iteration)
+        return {
+            int(row[0]) for row in await in_thread(self._rows, sa.select(TASKS.c.shard).where(condition).distinct())
+        }
+
+    async def _write(self, writing: Writing[ResultT], *arguments: object) -> ResultT:
+        with answering():
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._writer, self._in_transaction, writing, *arguments)
+
+    def _in_transaction(self, writing: Writing[ResultT], *arguments: object) -> ResultT:
+        try:
+            with self._engine.begin() as connection:
+                if not self._counts.known:
+                    self._counts.load(connection)
+                result, changes = writing(connection, *arguments)
+        except sa.exc.SQLAlchemyError:
+            self._counts.forget()
+            raise
+        self._counts.note(changes)
+        return result
 
     def _select(self, query: Any) -> list[Task]:
-        return [_task(row) for row in self._rows(query)]
+        return [from_row(row) for row in self._rows(query)]
 
     def _rows(self, query: Any) -> Sequence[Any]:
         with self._engine.connect() as connection:
             return connection.execute(query).all()
 
-    def _execute(self, statement: Any) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(statement)
+
+def _nothing(_: sa.Connection) -> tuple[None, list[Change]]:
+    return None, []
 
 
-def _is(task: Task) -> Any:
-    return (TASKS.c.kind == task.kind) & (TASKS.c.run_id == task.run_id) & (TASKS.c.id == task.id)
+def _add(connection: sa.Connection, tasks: Sequence[Task]) -> tuple[None, list[Change]]:
+    first = tasks[0]
+    same = (
+        (TASKS.c.kind == first.kind)
+        & (TASKS.c.run_id == first.run_id)
+        & (TASKS.c.iteration == first.iteration)
+        & (TASKS.c.shard == first.shard)
+    )
+    there = set(connection.execute(sa.select(TASKS.c.id).where(same)).scalars())
+    new = [task for task in tasks if task.id not in there]
+    if new:
+        connection.execute(TASKS.insert(), [to_row(task) for task in new])
+    return None, [(None, task) for task in new]
 
 
-def _values(task: Task) -> dict[str, Any]:
-    values = {item.name: getattr(task, item.name) for item in fields(Task)}
-    expires = values.pop("lease_expire_time")
-    values["task_group"] = values.pop("group")
-    values["kind"], values["state"] = task.kind.value, task.state.value
-    values["lease_expires"] = expires.timestamp() if expires else None
-    return values
+def _change(
+    connection: sa.Connection, kind: TaskKind, run_id: str, task_id: str, change: Callable[[Task], Task]
+) -> tuple[Task | None, list[Change]]:
+    row = connection.execute(sa.select(TASKS).where(is_task(kind, run_id, task_id))).first()
+    if row is None:
+        return None, []
+    before = from_row(row)
+    after = change(before)
+    return after, _save(connection, before, after)
 
 
-def _task(row: Any) -> Task:
-    values = dict(row._mapping)
-    expires = values.pop("lease_expires")
-    values["group"] = values.pop("task_group")
-    values["kind"], values["state"] = TaskKind(values["kind"]), TaskState(values["state"])
-    values["lease_expire_time"] = datetime.fromtimestamp(expires, UTC) if expires is not None else None
-    return Task(**values)
+def _skip(
+    connection: sa.Connection,
+    kind: TaskKind,
+    run_id: str,
+    task_id: str,
+    annotator: str,
+    change: Callable[[Task], Task],
+) -> tuple[Task | None, list[Change]]:
+    def give_back(task: Task) -> Task:
+        skip = {"kind": kind.value, "run_id": run_id, "task_group": task.group, "annotator": annotator}
+        same = sa.and_(*(SKIPS.c[name] == value for name, value in skip.items()))
+        skipped = connection.execute(sa.select(SKIPS.c.kind).where(same)).first() is not None
+        if skipped and task.annotator != annotator:
+            return task
+        given_back = change(task)
+        if not skipped:
+            connection.execute(SKIPS.insert().values(skip))
+        return given_back
+
+    return _change(connection, kind, run_id, task_id, give_back)
+
+
+def _renew(
+    connection: sa.Connection, kind: TaskKind, run_id: str, annotator: str, limit: int, now: datetime
+) -> tuple[list[Task], list[Change]]:
+    query = sa.select(TASKS).where(
+        TASKS.c.annotator == annotator,
+        TASKS.c.kind == kind,
+        TASKS.c.state == TaskState.LEASED,
+        TASKS.c.closed.is_(False),
+    )
+    if run_id:
+        query = query.where(TASKS.c.run_id == run_id)
+    rows = connection.execute(query.order_by(TASKS.c.run_id, TASKS.c.id).limit(limit)).all()
+    return _hand_out(connection, [from_row(row) for row in rows], annotator, now)
+
+
+def _lease(
+    connection: sa.Connection, kind: TaskKind, run_id: str, annotator: str, limit: int, now: datetime
+) -> tuple[list[Task], list[Change]]:
+    # One condition a query, so that the index answers each in order.
+    expired = (TASKS.c.state == TaskState.LEASED) & (TASKS.c.lease_expires <= now.timestamp())
+    groups: dict[str, Task] = {}
+    for free in (expired, TASKS.c.state == TaskState.OPEN):
+        if len(groups) < limit:
+            query = _unseen(kind, run_id, annotator).where(free).order_by(TASKS.c.id).limit(limit * _LEASE_SCAN)
+            for row in connection.execute(query):
+                groups.setdefault(row.task_group, from_row(row))
+    return _hand_out(connection, list(groups.values())[:limit], annotator, now)
+
+
+def _unseen(kind: TaskKind, run_id: str, annotator: str) -> sa.Select[Any]:
+    """Tasks of groups in which the annotator has neither a task nor a skip."""
+    other = TASKS.alias("other")
+    seen = (
+        (other.c.annotator == annotator)
+        & (other.c.kind == kind)
+        & (other.c.run_id == run_id)
+        & (other.c.task_group == TASKS.c.task_group)
+    )
+    skipped = (
+        (SKIPS.c.kind == kind)
+        & (SKIPS.c.run_id == run_id)
+        & (SKIPS.c.task_group == TASKS.c.task_group)
+        & (SKIPS.c.annotator == annotator)
+    )
+    return (
+        sa.select(TASKS)
+        .where(TASKS.c.kind == kind, TASKS.c.closed.is_(False), TASKS.c.run_id == run_id)
+        .where(~sa.exists().where(seen), ~sa.exists().where(skipped))
+    )
+
+
+def _hand_out(
+    connection: sa.Connection, tasks: Sequence[Task], annotator: str, now: datetime
+) -> tuple[list[Task], list[Change]]:
+    leased = [task.leased_to(annotator, now) for task in tasks]
+    changes = [change for pair in zip(tasks, leased, strict=True) for change in _save(connection, *pair)]
+    return leased, changes
+
+
+def _save(connection: sa.Connection, before: Task, after: Task) -> list[Change]:
+    if after == before:
+        return []
+    condition = is_task(after.kind, after.run_id, after.id)
+    connection.execute(TASKS.update().where(condition).values(to_row(after)))
+    return [(before, after)]
+
+
+def _close(connection: sa.Connection, run_id: str, iteration: int) -> tuple[None, list[Change]]:
+    condition = (TASKS.c.kind == TaskKind.FEEDBACK) & (TASKS.c.run_id == run_id) & (TASKS.c.iteration == iteration)
+    connection.execute(TASKS.update().where(condition).values(closed=True))
+    return None, []
+
+
+def _answers_of(annotator: str, run_id: str) -> list[Any]:
+    conditions = [TASKS.c.annotator == annotator, TASKS.c.state == TaskState.DONE]
+    return [*conditions, TASKS.c.run_id == run_id] if run_id else conditions

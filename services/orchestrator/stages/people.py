@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
+from services.orchestrator.asking import feedback_tasks
 from services.orchestrator.journal import wait_for
-from services.orchestrator.rows import INPUT, Row
+from services.orchestrator.rows import INPUT
 from services.orchestrator.shards import StageKey, shard_count
-from services.orchestrator.tasks import Task, TaskKind
+from services.orchestrator.tasks import TaskKind
 from services.orchestrator.work import RunWork
 
 _LOOK_AGAIN_SECONDS = 30.0
@@ -22,7 +22,7 @@ async def ask_people(work: RunWork, iteration: int, rows: int, key: StageKey) ->
     for index in range(shard_count(rows, work.spec.shard_rows)):
         before = await work.load(iteration, index, (INPUT, "generate"))
         if await work.published(before, key, work.shard(iteration, "feedback", index)) is None:
-            tasks = _tasks(work, iteration, index, before.rows)
+            tasks = feedback_tasks(work.spec, work.shard(iteration, "feedback", index), before.rows)
             await work.patiently("database", partial(work.tasks.add, tasks))
     who = object()
     try:
@@ -43,26 +43,3 @@ async def people_answers(work: RunWork, iteration: int, index: int) -> dict[str,
     """Feedback by item; that of several people in paragraphs, in the order of their names."""
     answers = await work.patiently("database", partial(work.tasks.answers, work.run.id, iteration, index))
     return {item_id: "\n".join(texts) for item_id, texts in answers.items()}
-
-
-def _tasks(work: RunWork, iteration: int, index: int, rows: Sequence[Row]) -> list[Task]:
-    tasks = []
-    for position, row in enumerate(rows):
-        if row.failure is not None:
-            continue
-        group = f"{iteration:03d}-{index:05d}-{position:04d}"
-        for slot in range(work.spec.feedback.annotators_per_item):
-            tasks.append(
-                Task(
-                    kind=TaskKind.FEEDBACK,
-                    run_id=work.run.id,
-                    id=f"{group}-{slot:02d}",
-                    group=group,
-                    iteration=iteration,
-                    shard=index,
-                    item_id=row.item_id,
-                    context=row.context,
-                    text_a=row.initial_output or "",
-                )
-            )
-    return tasks

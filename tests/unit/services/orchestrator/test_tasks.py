@@ -3,42 +3,43 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ilf_common.errors import FailedPreconditionError
-from services.orchestrator.tasks import Task, TaskKind, TaskState, parent_run, parse_task_name
+from services.orchestrator.tasks import Answer, Task, TaskKind, TaskState, parent_run, parse_task_name
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=15)
+ONE = Answer("one")
 TASK = Task(TaskKind.FEEDBACK, "a", "t1", "g", 1, 0, "item", "context", "output")
 
 
 def reason_of(task: Task, annotator: str, now: datetime = NOW) -> str:
     with pytest.raises(FailedPreconditionError) as caught:
-        task.answered(annotator, "text", now)
+        task.answered(annotator, Answer("text"), now)
     return caught.value.reason
 
 
 def test_the_holder_of_a_lease_answers_and_changes_the_answer() -> None:
-    done = TASK.leased_to("ann", LATER).answered("ann", "one", NOW)
+    done = TASK.leased_to("ann", NOW).answered("ann", ONE, NOW)
     assert done.state is TaskState.DONE and done.lease_expire_time is None
-    assert done.answered("ann", "two", NOW).answer == "two"
+    assert done.answered("ann", Answer("two"), NOW).answer == Answer("two")
 
 
 def test_a_repeated_answer_is_no_error_even_when_the_run_has_gone_on() -> None:
-    done = TASK.leased_to("ann", LATER).answered("ann", "one", NOW)
+    done = TASK.leased_to("ann", NOW).answered("ann", ONE, NOW)
     closed = Task(**{**{name: getattr(done, name) for name in done.__dataclass_fields__}, "closed": True})
-    assert closed.answered("ann", "one", NOW) is closed
+    assert closed.answered("ann", ONE, NOW) is closed
     assert reason_of(closed, "ann") == "TASK_DONE"
 
 
 def test_others_and_late_comers_are_refused() -> None:
-    leased = TASK.leased_to("ann", LATER)
+    leased = TASK.leased_to("ann", NOW)
     assert reason_of(TASK, "ann") == "LEASE_EXPIRED"
     assert reason_of(leased, "bob") == "LEASE_TAKEN"
     assert reason_of(leased, "ann", LATER) == "LEASE_EXPIRED"
-    assert reason_of(leased.answered("ann", "one", NOW), "bob") == "TASK_DONE"
+    assert reason_of(leased.answered("ann", ONE, NOW), "bob") == "TASK_DONE"
 
 
 def test_a_task_that_is_given_back_is_open_again() -> None:
-    back = TASK.leased_to("ann", LATER).given_back("ann", NOW)
+    back = TASK.leased_to("ann", NOW).given_back("ann", NOW)
     assert back == TASK
 
 
