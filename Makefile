@@ -121,7 +121,7 @@ APT_PACKAGES = wget $(if $(filter gpu,$(LOCK)),gcc libc6-dev)
 images: ## Build all images (TAG=…, REGISTRY=host/, LOCK=cpu|cpu-vllm|gpu)
 	$(IMAGE_TOOL) -t $(REGISTRY)ilf/ml-base:$(TAG) -f services/base.Dockerfile $(IMAGE_ARGS) \
 		--build-arg LOCK=$(LOCK) --build-arg APT_PACKAGES="$(APT_PACKAGES)" .
-	for name in finetune orchestrator; do \
+	for name in finetune orchestrator console; do \
 		$(IMAGE_TOOL) -t $(REGISTRY)ilf/$$name:$(TAG) -f services/$$name/Dockerfile $(IMAGE_ARGS) \
 			--build-arg REVISION=$(REVISION) . || exit 1; done
 	for image in refinement:refinement/Dockerfile ranking:ranking/Dockerfile reward:reward/Dockerfile \

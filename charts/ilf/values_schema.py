@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from ilf_common.front.settings import FrontSettings
 from ilf_common.settings import ServerSettings
+from services.console.settings import ConsoleSettings, HttpSettings
 from services.finetune.settings import FinetuneSettings, TrainerSettings
 from services.orchestrator.settings import OrchestratorSettings
 from services.ranking.settings import RankingSettings
@@ -27,7 +28,7 @@ Schema = dict[str, Any]
 # The chart writes these itself.
 CHART_OWNS = {
     "backend", "database_url", "finetune", "kubernetes", "plugin", "pools", "ranking", "refinement", "scaler",
-    "state_dir", "store", "telemetry", "trainer", "workers",
+    "services", "state_dir", "store", "telemetry", "trainer", "workers",
 }  # fmt: skip
 CHART_OWNS_OF_SERVER = {
     "host", "port", "metrics_port", "health_port", "drain_seconds", "tls_cert_file", "tls_key_file",
@@ -102,22 +103,23 @@ PEERS = array(
     )
 )
 PLACES = obj(cidrs=array(TEXT), ports=array(integer(1, 65535)))
+INGRESS = obj(enabled=FLAG, className=TEXT, host=TEXT, tlsSecret=NAME, annotations=STRINGS)
 GPU = obj(resource={"type": "string", "minLength": 1}, count=integer(0, 64))
 
 
-def settings_of(model: type[BaseModel]) -> Schema:
+def settings_of(model: type[BaseModel], server: type[BaseModel] = ServerSettings) -> Schema:
     """The settings of a service that the chart leaves to its user."""
     whole = model.model_json_schema()
     schema = _inlined(whole, whole.get("$defs", {}))
     properties = {name: field for name, field in schema["properties"].items() if name not in CHART_OWNS}
     if "server" in properties:
-        properties["server"] = server_settings()
+        properties["server"] = server_settings(server)
     return obj(**properties)
 
 
-def server_settings() -> Schema:
+def server_settings(model: type[BaseModel]) -> Schema:
     """What the chart leaves open of how a server listens."""
-    schema = ServerSettings.model_json_schema()
+    schema = model.model_json_schema()
     left = {name: field for name, field in schema["properties"].items() if name not in CHART_OWNS_OF_SERVER}
     return obj(**{name: _inlined(field, {}) for name, field in left.items()})
 
@@ -181,7 +183,7 @@ def stage(settings: Schema, **more: Schema) -> Schema:
     )
 
 
-def controller(settings: Schema) -> Schema:
+def controller(settings: Schema, **more: Schema) -> Schema:
     """A service of one pod."""
     return obj(
         image=TEXT,
@@ -191,6 +193,7 @@ def controller(settings: Schema) -> Schema:
         drainSeconds=integer(0),
         env=VARIABLES,
         settings=settings,
+        **more,
     )
 
 
@@ -238,12 +241,14 @@ def values() -> Schema:
             enabled=FLAG,
             clients=PEERS,
             plugins=PEERS,
+            browsers=PEERS,
             monitoring=PEERS,
             keda=PEERS,
             kuberay=PEERS,
             store=PLACES,
             hub=PLACES,
             apiServer=PLACES,
+            oidc=PLACES,
             otlp=PLACES,
             database=PLACES,
         ),
@@ -308,6 +313,14 @@ def values() -> Schema:
         ),
         finetune=controller(settings_of(FinetuneSettings)),
         orchestrator=controller(settings_of(OrchestratorSettings)),
+        console=controller(
+            settings_of(ConsoleSettings, HttpSettings),
+            enabled=FLAG,
+            replicas=integer(1, 100),
+            existingSecret=NAME,
+            secrets=array({**NAME, "minLength": 1}),
+            ingress=INGRESS,
+        ),
         postgresql=obj(
             enabled=FLAG,
             image={"type": "string", "minLength": 1},
@@ -325,7 +338,7 @@ def values() -> Schema:
             labels=STRINGS,
             interval=DURATION,
         ),
-        ingress=obj(enabled=FLAG, className=TEXT, host=TEXT, tlsSecret=NAME, annotations=STRINGS),
+        ingress=INGRESS,
         grpcRoute=obj(
             enabled=FLAG,
             hostnames=array(TEXT),

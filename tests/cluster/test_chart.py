@@ -106,7 +106,7 @@ def test_the_certificate_holds_every_name_that_is_called() -> None:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     held = set(names.get_values_for_type(x509.DNSName))
     for one in objects:
-        if one["kind"] == "Service" and "postgresql" not in one["metadata"]["name"]:
+        if one["kind"] == "Service" and "grpc" in [port["name"] for port in one["spec"]["ports"]]:
             name = one["metadata"]["name"]
             assert {name, f"{name}.team", f"{name}.team.svc", f"{name}.team.svc.cluster.local"} <= held
     assert "*.ilf-refinement-workers.team.svc.cluster.local" in held
@@ -124,6 +124,8 @@ TYPOS = {
     "training: {settings: {fsdp: perhaps}}": "/training/settings/fsdp",
     "training: {placements: {large: {gpus: 4}}}": "gpus",
     "orchestrator: {settings: {limits: {shards_in_flight: 0}}}": "shards_in_flight",
+    "console: {settings: {oidc: {isuer: x}}}": "isuer",
+    "console: {ingress: {hostname: x}}": "hostname",
     "finetune: {settings: {stall_seconds: soon}}": "stall_seconds",
     "store: {root: /somewhere}": "/store/root",
     "tls: {mode: yes please}": "/tls/mode",

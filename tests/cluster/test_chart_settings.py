@@ -11,6 +11,7 @@ import yaml
 from charts.ilf import values_schema
 from ilf_common.front.settings import FrontSettings
 from ilf_common.settings import CONFIG_FILE_VARIABLE, SettingsBase, load_settings
+from services.console.settings import ConsoleSettings
 from services.finetune.settings import FinetuneSettings
 from services.orchestrator.settings import OrchestratorSettings
 from services.ranking.settings import RankingSettings
@@ -29,6 +30,7 @@ SECTIONS: dict[str, tuple[str, type[SettingsBase]]] = {
     "reward-worker": ("reward", RewardSettings),
     "finetune": ("finetune", FinetuneSettings),
     "orchestrator": ("orchestrator", OrchestratorSettings),
+    "console": ("console", ConsoleSettings),
 }
 
 
@@ -67,6 +69,20 @@ def test_what_values_say_arrives(tmp_path: Path) -> None:
     kubernetes = settings(objects, "finetune", tmp_path).kubernetes
     assert (kubernetes.nodes, kubernetes.gpus, kubernetes.queue) == (2, 4, "ilf-training")
     assert kubernetes.priority_class == "default-ilf-training"
+
+
+def test_the_console_shows_what_a_client_shows_and_keeps_its_secrets(tmp_path: Path) -> None:
+    objects = render("-f", str(values_file("external")))
+    console = settings(objects, "console", tmp_path)
+    assert console.services.endpoints.finetune == "ilf-finetune:50054"
+    assert console.services.security.token_file == Path("/etc/ilf/token/token")
+    assert (console.url, console.server.is_https) == ("https://console.example.com", True)
+    assert console.oidc.client_secret_file == Path("/etc/ilf/console/client-secret")
+    volumes = named(objects, "Deployment", "ilf-console")["spec"]["template"]["spec"]["volumes"]
+    (secrets,) = [one["projected"]["sources"] for one in volumes if one["name"] == "secrets"]
+    assert [one["secret"]["name"] for one in secrets] == ["ilf-console", "ilf-oidc"]
+    # What the console would make in its state directory is what the Secret holds.
+    assert set(named(objects, "Secret", "ilf-console")["data"]) == {"session-key", console.token_file.name}
 
 
 def test_placements_hold_only_what_was_set(tmp_path: Path) -> None:

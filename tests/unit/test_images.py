@@ -16,7 +16,7 @@ LOCKS = ROOT / "locks"
 SKAFFOLD: dict[str, Any] = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 ARTIFACTS = {one["image"]: one for one in SKAFFOLD["build"]["artifacts"]}
 DOCKERFILES = sorted(one["docker"]["dockerfile"] for one in ARTIFACTS.values())
-SLIM = ("finetune", "orchestrator")
+SLIM = ("finetune", "orchestrator", "console")
 RELEASE: dict[str, Any] = SKAFFOLD["deploy"]["helm"]["releases"][0]
 
 

@@ -64,6 +64,7 @@ ranking: {grpc: 50052, metrics: 9102}
 reward: {grpc: 50053, metrics: 9103}
 finetune: {grpc: 50054, metrics: 9104}
 orchestrator: {grpc: 50055, metrics: 9105, scaler: 50065}
+console: {http: 50070, metrics: 9106}
 health: 9100
 {{- end -}}
 

@@ -1,6 +1,6 @@
 {{/* NetworkPolicies: each component names who may call it and whom it may call; the rest is denied. */}}
 
-{{/* (root, component, from: [{components, peers, ports}], to: [{components, cidrs, peers, ports}], api: bool, hub: bool, store: bool) */}}
+{{/* (root, component, from: [{components, peers, ports}], to: [{components, cidrs, peers, ports}], api: bool, hub: bool, store: bool, oidc: bool) */}}
 {{- define "ilf.networkPolicy" -}}
 {{- $root := .root -}}
 apiVersion: networking.k8s.io/v1
@@ -43,6 +43,7 @@ spec:
 {{- if and .hub (or (not .root.Values.huggingface.offline) .root.Values.modelVolume.download) -}}{{- $targets = append $targets "hub" -}}{{- end -}}
 {{- if .api -}}{{- $targets = append $targets "apiServer" -}}{{- end -}}
 {{- if and .database (not .root.Values.postgresql.enabled) -}}{{- $targets = append $targets "database" -}}{{- end -}}
+{{- if and .oidc .root.Values.console.settings.oidc -}}{{- $targets = append $targets "oidc" -}}{{- end -}}
 {{- if .root.Values.telemetry.otlpEndpoint -}}{{- $targets = append $targets "otlp" -}}{{- end -}}
 {{- toJson $targets -}}
 {{- end -}}
@@ -70,16 +71,22 @@ ports:
 {{- end }}
 {{- end -}}
 
+{{/* The components that call all services, as a JSON list. */}}
+{{- define "ilf.orchestrating" -}}
+{{- toJson (ternary (list "orchestrator" "console") (list "orchestrator") .Values.console.enabled) -}}
+{{- end -}}
+
 {{/* (root, stage): front and workers */}}
 {{- define "ilf.stageNetwork" -}}
 {{- $ports := get (include "ilf.ports" .root | fromYaml) .stage -}}
 {{- $front := printf "%s-front" .stage -}}
 {{- $worker := printf "%s-worker" .stage -}}
-{{- $callers := dict "refinement" (list "orchestrator" "reward-worker") "ranking" (list "orchestrator") "reward" (list "orchestrator") -}}
+{{- $callers := include "ilf.orchestrating" .root | fromJsonArray -}}
+{{- if eq .stage "refinement" -}}{{- $callers = append $callers "reward-worker" -}}{{- end -}}
 {{- $grpc := list $ports.grpc -}}
 {{- $clients := .root.Values.networkPolicy.clients -}}
 {{ include "ilf.networkPolicy" (dict "root" .root "component" $front "metrics" $ports.metrics "store" true
-  "from" (list (dict "components" (get $callers .stage) "peers" $clients "ports" $grpc))
+  "from" (list (dict "components" $callers "peers" $clients "ports" $grpc))
   "to" (list (dict "components" (list $worker) "ports" $grpc))) }}
 ---
 {{ include "ilf.networkPolicy" (dict "root" .root "component" $worker "metrics" $ports.metrics "store" true "hub" true

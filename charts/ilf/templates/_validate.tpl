@@ -78,6 +78,13 @@
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
 {{- $bad = append $bad "ingress.host is needed with ingress.enabled" -}}
 {{- end -}}
+{{- $console := .Values.console -}}
+{{- if and $console.ingress.enabled (not $console.ingress.host) -}}
+{{- $bad = append $bad "console.ingress.host is needed with console.ingress.enabled" -}}
+{{- end -}}
+{{- if and $console.settings.oidc (not (or $console.ingress.enabled (default dict $console.settings.server).url)) -}}
+{{- $bad = append $bad "console.settings.oidc needs to know where people reach the console: set console.ingress, or console.settings.server.url" -}}
+{{- end -}}
 {{- if and .Values.grpcRoute.enabled (not .Values.grpcRoute.parentRefs) -}}
 {{- $bad = append $bad "grpcRoute.parentRefs is needed with grpcRoute.enabled: name the Gateway" -}}
 {{- end -}}
