@@ -77,6 +77,7 @@ class Launcher:
         log = self.log_file(service)
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "ILF_CONFIG_FILE": str((self._config.state_dir / "config.yaml").resolve())}
+        log.touch(mode=0o600)  # the console prints its token
         with log.open("ab") as output:
             self._log_starts[service] = output.tell()
             self._children[service] = subprocess.Popen(

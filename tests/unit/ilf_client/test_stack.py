@@ -12,12 +12,13 @@ import yaml
 
 from ilf_client import Endpoints, FailedPreconditionError, InvalidArgumentError
 from ilf_client.cli.addresses import artifact_store, endpoints
-from ilf_client.stack.config import SERVICES, resolve
+from ilf_client.stack.config import resolve
 from ilf_client.stack.launch import Launcher, last_messages, stop_stack
 from ilf_client.stack.ports import find_owner, is_free
 from ilf_client.stack.processes import ProcessRecord, stop_processes
 from ilf_client.stack.state import StackState, exclusive, read_state, write_state
 from ilf_common.settings import SettingsBase, load_settings
+from services.console.settings import ConsoleSettings
 from services.finetune.settings import FinetuneSettings
 from services.orchestrator.settings import OrchestratorSettings
 from services.ranking.settings import RankingSettings
@@ -30,6 +31,7 @@ TREES: dict[str, type[SettingsBase]] = {
     "reward": RewardSettings,
     "finetune": FinetuneSettings,
     "orchestrator": OrchestratorSettings,
+    "console": ConsoleSettings,
 }
 SLEEPER = "import time; print('ready', flush=True); time.sleep(60)"
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
@@ -41,9 +43,9 @@ def process(code: str) -> subprocess.Popen[bytes]:
     return child
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", TREES)
 def test_every_service_understands_what_up_writes(service: str, tmp_path: Path) -> None:
-    config = resolve(None, ["models.tiny=somewhere", f"{service}.server.port=6000"], tmp_path / "state")
+    config = resolve(None, ["models.tiny=somewhere", f"{service}.server.port=6000"], tmp_path / "state", console=True)
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({name: dict(section) for name, section in config.sections.items()}))
     settings = load_settings(TREES[service], service, {"ILF_CONFIG_FILE": str(file)})
@@ -51,10 +53,10 @@ def test_every_service_understands_what_up_writes(service: str, tmp_path: Path) 
     assert settings.state_dir == tmp_path / "state" / service  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", TREES)
 def test_the_ports_that_up_expects_are_those_of_the_services(service: str, tmp_path: Path) -> None:
     server = TREES[service]().server  # type: ignore[attr-defined]
-    config = resolve(None, [], tmp_path)
+    config = resolve(None, [], tmp_path, console=True)
     assert config.listens(service) == (server.host, server.port)
 
 
