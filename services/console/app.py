@@ -19,7 +19,7 @@ from services.console.accounts import accounts_of
 from services.console.faults import on_crash, on_error, on_http
 from services.console.identity import open_to_all
 from services.console.oidc import open_provider
-from services.console.pages import login
+from services.console.pages import annotate, compare, login, review
 from services.console.rendering import FOLDER
 from services.console.security import SecurityHeaders
 from services.console.sessions import session_key, session_middleware
@@ -38,6 +38,9 @@ ROUTES: list[BaseRoute] = [
     Route("/healthz", healthz),
     Mount("/static", StaticFiles(directory=FOLDER / "static"), name="static"),
     *login.routes,
+    *annotate.routes,
+    *compare.routes,
+    *review.routes,
 ]
 
 

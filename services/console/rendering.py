@@ -17,6 +17,7 @@ from services.console.identity import Role, user_or_none
 from services.console.sessions import Session
 
 FOLDER = Path(__file__).parent
+_NOW_SECONDS = 10
 _KEPT = "\n\t"
 # They turn the order of the text that follows; what a person reads would not be what is there.
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -71,7 +72,9 @@ def clock(moment: datetime | None) -> str:
 
 def ago(moment: datetime | None) -> str:
     """How long ago; a dash for never."""
-    return "—" if moment is None else f"{since(moment)} ago"
+    if moment is None:
+        return "—"
+    return "just now" if (datetime.now(UTC) - moment).total_seconds() < _NOW_SECONDS else f"{since(moment)} ago"
 
 
 def number(value: float | None, digits: int = 2) -> str:
