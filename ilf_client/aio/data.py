@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import cached_property
@@ -104,7 +105,8 @@ class AsyncData:
             InvalidArgumentError: reason URI_OUTSIDE_STORE.
             FailedPreconditionError: FOLDER_NOT_EMPTY, or CHECKPOINT_BROKEN.
         """
-        manifest = await self.describe(uri)
+        began = time.monotonic()
+        manifest = await self.describe(uri, timeout=timeout)
         incoming = await asyncio.to_thread(IncomingDirectory, Path(folder), manifest, uri)
         size = sum(entry.size for entry in manifest.files)
 
@@ -119,7 +121,7 @@ class AsyncData:
                 await self._fetch(uri, entry, incoming, seconds, got)
                 before += entry.size
 
-        await self._transport.resume(attempt, timeout)
+        await self._transport.resume(attempt, timeout and max(0.0, timeout - (time.monotonic() - began)))
         incoming.close()
         return manifest
 

@@ -12,7 +12,6 @@ from ilf_client.cli.output import print_table
 from ilf_client.humanize import since
 
 if TYPE_CHECKING:
-    from ilf_client.sync import Client
     from ilf_common.artifacts.manifest import Manifest
     from ilf_common.artifacts.store import ArtifactStore
 
@@ -121,37 +120,37 @@ def pull_policy(session: Session, source: str, folder: Path, store: str | None) 
     from ilf_client.cli.addresses import reachable_store
 
     artifacts = reachable_store(store, server=session.server)
-    with session.client() as client:
-        uri, manifest = (
-            _from_server(client, source, folder)
-            if artifacts is None
-            else _from_store(client, artifacts, source, folder)
-        )
+    uri, manifest = (
+        _from_server(session, source, folder) if artifacts is None else _from_store(session, artifacts, source, folder)
+    )
     session.show(
         {"uri": uri, "folder": str(folder), "digest": manifest.digest, "files": len(manifest.files)},
         lambda: click.echo(f"{len(manifest.files)} files of {uri} are in {folder} (digest {manifest.digest[:12]})"),
     )
 
 
-def _from_store(client: Client, artifacts: ArtifactStore, source: str, folder: Path) -> tuple[str, Manifest]:
+def _from_store(session: Session, artifacts: ArtifactStore, source: str, folder: Path) -> tuple[str, Manifest]:
     from ilf_client.checkpoints import pull
 
-    published = artifacts.has_manifest(artifacts.resolve(source, field="source"))
-    uri = source if published else client.policies.get(source).uri
+    uri = source
+    if not artifacts.has_manifest(artifacts.resolve(source, field="source")):
+        with session.client() as client:
+            uri = client.policies.get(source, timeout=session.timeout).uri
     return uri, pull(artifacts, uri, folder)
 
 
-def _from_server(client: Client, source: str, folder: Path) -> tuple[str, Manifest]:
+def _from_server(session: Session, source: str, folder: Path) -> tuple[str, Manifest]:
     from ilf_client.cli.progress import transfer_bar
     from ilf_common.errors import NotFoundError
 
-    try:
-        client.data.describe(source)
-        uri = source
-    except NotFoundError:
-        uri = client.policies.get(source).uri
-    with transfer_bar("fetching") as progress:
-        return uri, client.data.pull(uri, folder, progress=progress)
+    with session.client() as client, transfer_bar("fetching") as progress:
+        try:
+            return source, client.data.pull(source, folder, progress=progress, timeout=session.timeout)
+        except NotFoundError as error:
+            if error.reason != "CHECKPOINT_NOT_FOUND":
+                raise
+        uri = client.policies.get(source, timeout=session.timeout).uri
+        return uri, client.data.pull(uri, folder, progress=progress, timeout=session.timeout)
 
 
 @policies.command("push")

@@ -73,6 +73,7 @@ class FakeServices(
         pairs: Open comparison tasks.
         uploads: Datasets that were pushed, by URI.
         directories: Files of published directories, by URI and path.
+        seconds: What was left until the deadline as a request arrived, by the RPC's name; of some RPCs only.
     """
 
     def __init__(self) -> None:
@@ -88,6 +89,7 @@ class FakeServices(
         self.jobs: dict[str, finetune.FinetuneJob] = {}
         self.uploads: dict[str, bytes] = {}
         self.directories: dict[str, dict[str, bytes]] = {}
+        self.seconds: dict[str, list[float]] = defaultdict(list)
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         add_RefinementServiceServicer_to_server(self, server)
@@ -98,8 +100,10 @@ class FakeServices(
         add_DataServiceServicer_to_server(self, server)
         return []
 
-    def _arrive(self, rpc: str, request: Any) -> None:
+    def _arrive(self, rpc: str, request: Any, context: Any = None) -> None:
         self.calls[rpc].append(request)
+        if context is not None:
+            self.seconds[rpc].append(context.time_remaining())
         if self.failures[rpc]:
             raise self.failures[rpc].pop(0)
 
@@ -168,7 +172,7 @@ class FakeServices(
         return refinement.Policy(name=request.name, uri=request.uri, state=refinement.POLICY_STATE_SERVING)
 
     async def GetPolicy(self, request: Any, context: Any) -> refinement.Policy:
-        self._arrive("GetPolicy", request)
+        self._arrive("GetPolicy", request, context)
         return refinement.Policy(name=request.name, uri="runs/toy/it-1/checkpoint")
 
     async def ListPolicies(self, request: Any, context: Any) -> refinement.ListPoliciesResponse:
@@ -349,9 +353,14 @@ class FakeServices(
         return data.Upload(name=header.name, sha256=header.sha256, received_bytes=header.size_bytes, uri=uri)
 
     async def GetDirectory(self, request: Any, context: Any) -> data.Directory:
-        self._arrive("GetDirectory", request)
+        self._arrive("GetDirectory", request, context)
         if request.uri not in self.directories:
-            raise NotFoundError("Nothing is published there.", resource_type="checkpoint", resource_name=request.uri)
+            raise NotFoundError(
+                "Nothing is published there.",
+                resource_type="checkpoint",
+                resource_name=request.uri,
+                reason="CHECKPOINT_NOT_FOUND",
+            )
         files = [
             data.DirectoryFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
             for path, content in self.directories[request.uri].items()
@@ -359,7 +368,7 @@ class FakeServices(
         return data.Directory(uri=request.uri, files=files)
 
     async def DownloadFile(self, request: Any, context: Any) -> AsyncIterator[data.DownloadFileResponse]:
-        self._arrive("DownloadFile", request)
+        self._arrive("DownloadFile", request, context)
         yield data.DownloadFileResponse(data=self.directories[request.uri][request.path][request.offset :])
 
     async def ListPools(self, request: Any, context: Any) -> orchestrator.ListPoolsResponse:

@@ -12,6 +12,8 @@ from ilf.orchestrator.v1 import orchestrator_service_pb2 as orchestrator
 from ilf.ranking.v1 import ranking_service_pb2 as ranking
 
 from ilf_client.cli.main import main
+from ilf_client.cli.options import Session
+from ilf_common.artifacts import ArtifactStore
 from ilf_common.errors import (
     FailedPreconditionError,
     InternalError,
@@ -191,6 +193,34 @@ def test_without_a_store_a_checkpoint_comes_from_the_services(
     assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == services.directories[
         "runs/toy/it-1/checkpoint"
     ]
+    known = source == "runs/toy/it-1/checkpoint"
+    assert len(services.calls["GetDirectory"]) == (1 if known else 2)
+    assert len(services.calls["GetPolicy"]) == (0 if known else 1)
+
+
+def test_fetching_a_checkpoint_keeps_to_the_time_that_is_given(
+    ilf: Ilf, services: FakeServices, tmp_path: Path
+) -> None:
+    services.directories = {"runs/toy/it-1/checkpoint": {"config.json": b"{}"}}
+    assert ilf("policies", "pull", "toy/it-1", str(tmp_path / "here"), "--timeout", "9").exit_code == 0
+    assert {rpc: len(seconds) for rpc, seconds in services.seconds.items()} == {
+        "GetDirectory": 2,
+        "GetPolicy": 1,
+        "DownloadFile": 1,
+    }
+    assert all(0 < one <= 9.5 for seconds in services.seconds.values() for one in seconds)
+
+
+def test_a_checkpoint_of_a_store_on_this_machine_needs_no_services(
+    ilf: Ilf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    store.publish_directory(tmp_path / "model", "models/a")
+    monkeypatch.setattr(Session, "client", None)
+    result = ilf("policies", "pull", "models/a", str(tmp_path / "copy"), "--store", str(tmp_path / "store"))
+    assert result.exit_code == 0, result.output
 
 
 def test_a_preview_shows_rows_scores_cost_and_time(ilf: Ilf, services: FakeServices, tmp_path: Path) -> None:
