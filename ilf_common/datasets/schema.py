@@ -90,8 +90,8 @@ def parse_row(number: int, data: Mapping[str, Any], columns: ColumnMap, needs: f
     """
     identifier = data.get(columns.id)
     row_id = f"row-{number}" if identifier is None else str(identifier)
-    if not row_id.strip() or len(row_id) > 512:
-        return RowError(number, row_id[:80], columns.id, "an id must have 1 to 512 characters")
+    if not row_id.strip() or len(row_id) > 512 or "\0" in row_id:
+        return RowError(number, row_id[:80], columns.id, "an id must have 1 to 512 characters, none of them NUL")
     values: dict[str, str | None] = {}
     for field in ("context", "initial_output", "feedback", "reference"):
         column = getattr(columns, field)

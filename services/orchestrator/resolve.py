@@ -14,6 +14,7 @@ from services.orchestrator.models import (
     FeedbackSource,
     NothingToChange,
     OutputSource,
+    PeopleSpec,
     RunSpec,
     Sampling,
     Schedule,
@@ -26,6 +27,10 @@ RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 RANKERS = ("instruct_rm", "embedding", "length", "random", REWARD_MODEL)
 MAX_REWARD_MODELS = 16
 MAX_SHARD_ROWS = 4096
+MAX_GUIDELINES = 20_000
+MAX_PEOPLE = 100
+NOTHING_TO_CHANGE = "Nothing to change."
+"""What people say who want no change, where a run names no phrase for it."""
 _ADDRESS = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
 _DEFAULT_LEASE = Seconds(15 * 60)
 
@@ -68,6 +73,8 @@ def _with_defaults(spec: RunSpec) -> RunSpec:
             sampling=_sampling(feedback.sampling, n=1),
             annotators_per_item=feedback.annotators_per_item or 1,
             lease=_DEFAULT_LEASE if feedback.lease is None else feedback.lease,
+            nothing_to_change=feedback.nothing_to_change
+            or ((NOTHING_TO_CHANGE,) if feedback.source is FeedbackSource.PEOPLE else ()),
             on_nothing_to_change=NothingToChange.KEEP
             if feedback.on_nothing_to_change is NothingToChange.UNSPECIFIED
             else feedback.on_nothing_to_change,
@@ -117,6 +124,7 @@ def _violations(spec: RunSpec) -> list[FieldViolation]:
     found = _Violations()
     _check_run(spec, found)
     _check_feedback(spec, found)
+    _check_people(spec.people, found)
     _check_select(spec, found)
     _check_evaluate(spec, found)
     for field, sampling in (
@@ -189,11 +197,28 @@ def _check_feedback(spec: RunSpec, found: _Violations) -> None:
             f"must be host:port, is {feedback.plugin_address!r}",
         )
     found.check(
-        1 <= feedback.annotators_per_item <= 100,
+        1 <= feedback.annotators_per_item <= MAX_PEOPLE,
         "feedback.annotators_per_item",
-        f"must be 1 to 100, is {feedback.annotators_per_item}",
+        f"must be 1 to {MAX_PEOPLE}, is {feedback.annotators_per_item}",
     )
     found.check((feedback.lease or 0) > 0, "feedback.lease", "must be longer than nothing")
+
+
+def _check_people(people: PeopleSpec, found: _Violations) -> None:
+    length = len(people.guidelines)
+    found.check(
+        length <= MAX_GUIDELINES, "people.guidelines", f"has {length} characters; at most {MAX_GUIDELINES} are allowed"
+    )
+    found.check(
+        1 <= people.comparisons_per_pair <= MAX_PEOPLE,
+        "people.comparisons_per_pair",
+        f"must be 1 to {MAX_PEOPLE}, is {people.comparisons_per_pair}",
+    )
+    found.check(
+        1 <= people.reviews_per_item <= MAX_PEOPLE,
+        "people.reviews_per_item",
+        f"must be 1 to {MAX_PEOPLE}, is {people.reviews_per_item}",
+    )
 
 
 def _check_select(spec: RunSpec, found: _Violations) -> None:

@@ -56,7 +56,8 @@ TASKS = sa.Table(
     sa.Column("candidate_a", sa.Integer, nullable=False, server_default="-1"),
     sa.Column("candidate_b", sa.Integer, nullable=False, server_default="-1"),
     sa.Column("lease_seconds", sa.Float, nullable=False, server_default="900"),
-    sa.Column("answered", sa.Float, nullable=True),
+    # Seconds since 1970; 0 while there is no answer, and where nobody wrote down when it was given.
+    sa.Column("answered", sa.Float, nullable=False, server_default="0"),
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     # Words with spaces between them.
     sa.Column("flags", sa.Text, nullable=False, server_default=""),

@@ -23,7 +23,7 @@ def to_row(task: Task) -> dict[str, Any]:
     values["task_group"] = values.pop("group")
     values["kind"], values["state"] = task.kind.value, task.state.value
     values["lease_expires"] = _seconds(values.pop("lease_expire_time"))
-    values["answered"] = _seconds(values.pop("answer_time"))
+    values["answered"] = _seconds(values.pop("answer_time")) or 0.0
     return values
 
 
@@ -35,7 +35,7 @@ def from_row(row: Any) -> Task:
     values["group"] = values.pop("task_group")
     values["kind"], values["state"] = TaskKind(values["kind"]), TaskState(values["state"])
     values["lease_expire_time"] = _time(values.pop("lease_expires"))
-    values["answer_time"] = _time(values.pop("answered"))
+    values["answer_time"] = _time(values.pop("answered") or None)
     return Task(**values)
 
 

@@ -72,7 +72,9 @@ def _maker(work: RunWork, iteration: int, index: int) -> Maker:
 
     async def from_people(rows: Sequence[Row]) -> Made:
         answers = await people_answers(work, iteration, index)
-        return Made(_with_feedback(rows, stage, lambda row: answers.get(row.item_id, "")))
+        return Made(
+            _with_feedback(rows, stage, lambda row: together(answers.get(row.item_id, []), stage.nothing_to_change))
+        )
 
     return {
         FeedbackSource.COLUMN: from_column,
@@ -131,6 +133,12 @@ def _problem(text: str) -> InvalidArgumentError | None:
     if len(text) > MAX_FEEDBACK:
         return InvalidArgumentError.of("feedback", f"has {len(text)} characters; at most {MAX_FEEDBACK} are allowed")
     return None
+
+
+def together(texts: Sequence[str], phrases: Sequence[str]) -> str:
+    """What several people say, a paragraph each; who wants no change counts only where nobody wants one."""
+    wishes = [text for text in texts if not says_nothing(text, phrases)]
+    return "\n".join(wishes or texts[:1])
 
 
 def says_nothing(text: str, phrases: Sequence[str]) -> bool:

@@ -39,7 +39,6 @@ async def ask_people(work: RunWork, iteration: int, rows: int, key: StageKey) ->
     await work.patiently("database", partial(work.tasks.close, work.run.id, iteration))
 
 
-async def people_answers(work: RunWork, iteration: int, index: int) -> dict[str, str]:
-    """Feedback by item; that of several people in paragraphs, in the order of their names."""
-    answers = await work.patiently("database", partial(work.tasks.answers, work.run.id, iteration, index))
-    return {item_id: "\n".join(texts) for item_id, texts in answers.items()}
+async def people_answers(work: RunWork, iteration: int, index: int) -> dict[str, list[str]]:
+    """Feedback by item: what each person says, in the order of their names."""
+    return await work.patiently("database", partial(work.tasks.answers, work.run.id, iteration, index))

@@ -12,6 +12,7 @@ from services.orchestrator.models import (
     FeedbackStage,
     GenerateStage,
     OutputSource,
+    PeopleSpec,
     RankerSpec,
     RankStage,
     RefineStage,
@@ -130,3 +131,21 @@ def test_without_evaluation_no_test_contexts_are_needed() -> None:
 def test_names_of_another_form_are_refused(name: str) -> None:
     with pytest.raises(InvalidArgumentError):
         run_id_of(name)
+
+
+def test_people_get_a_phrase_for_no_change_and_may_be_given_others() -> None:
+    asked = resolve(replace(GOOD, feedback=FeedbackStage(FeedbackSource.PEOPLE)))
+    assert asked.feedback.nothing_to_change == ("Nothing to change.",)
+    phrases = FeedbackStage(FeedbackSource.PEOPLE, nothing_to_change=("ok",))
+    assert resolve(replace(GOOD, feedback=phrases)).feedback.nothing_to_change == ("ok",)
+    assert resolve(GOOD).feedback.nothing_to_change == ()
+
+
+def test_guidelines_and_overlap_have_bounds() -> None:
+    assert resolve(replace(GOOD, people=PeopleSpec("x" * 20_000, 100, 100))).people.reviews_per_item == 100
+    wrong = PeopleSpec("x" * 20_001, 0, 101)
+    assert fields_of(replace(GOOD, people=wrong)) == {
+        "spec.people.guidelines",
+        "spec.people.comparisons_per_pair",
+        "spec.people.reviews_per_item",
+    }
