@@ -17,7 +17,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin
 import yaml
 
 from ilf_client.models.inference import RankerSpec
-from ilf_common.errors import FieldViolation, InvalidArgumentError
+from ilf_common.errors import FieldViolation, InvalidArgumentError, require
 from ilf_common.templates import PromptTemplate, load_template
 
 T = TypeVar("T")
@@ -63,11 +63,12 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str,
     return result
 
 
-def build(cls: type[T], data: Mapping[str, Any], *, folder: Path) -> T:
+def build(cls: type[T], data: Mapping[str, Any], *, folder: Path | None) -> T:
     """A value of a class from plain data.
 
     Keys are field names, enums their lower-case names, times `15m` or seconds. A template is the path of a template
-    file below `folder`, the name of one that the server ships, or a mapping with `name` and `text`.
+    file below `folder`, the name of one that the server ships, or a mapping with `name` and `text`. Without a folder,
+    as for data that come from elsewhere, no file is read.
 
     Raises:
         InvalidArgumentError: With a violation for each wrong key and value.
@@ -132,7 +133,7 @@ def _set(data: Any, path: Sequence[str], value: Any, where: str) -> None:
 
 
 class _Builder:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.violations: list[FieldViolation] = []
 
@@ -200,11 +201,14 @@ class _Builder:
         return self._wrong(path, f"is {data!r}, a template's path, name or mapping is wanted")
 
     def _template_file(self, text: str) -> PromptTemplate | str:
+        is_path = text.endswith((".yaml", ".yml"))
+        if self.folder is None:
+            require(not is_path, "template", f"{text!r} is a file; give the template itself, with name and text")
+            return text
         for path in (self.folder / text, Path(text)):
             if path.is_file():
                 return load_template(path)
-        if text.endswith((".yaml", ".yml")):
-            raise InvalidArgumentError.of("template", f"there is no file {self.folder / text}")
+        require(not is_path, "template", f"there is no file {self.folder / text}")
         return text
 
     def _wrong(self, path: str, description: str) -> None:

@@ -178,3 +178,11 @@ def test_the_resolved_config_builds_the_same_spec() -> None:
 )
 def test_sampling_survives_the_config(sampling: SamplingParams) -> None:
     assert build(SamplingParams, plain(sampling), folder=Path()) == sampling
+
+
+def test_data_from_elsewhere_read_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").write_text('name: mine\ntext: "{context}"\n')
+    monkeypatch.chdir(tmp_path)
+    assert build(RunSpec, {"generate": {"template": "mine"}}, folder=None).generate.template == "mine"
+    with pytest.raises(InvalidArgumentError, match="'mine.yaml' is a file"):
+        build(RunSpec, {"generate": {"template": "mine.yaml"}}, folder=None)
