@@ -18,8 +18,23 @@ from ilf_common.errors import IlfError
 from services.console.accounts import accounts_of
 from services.console.faults import on_crash, on_error, on_http
 from services.console.identity import open_to_all
+from services.console.metrics import Measured
 from services.console.oidc import open_provider
-from services.console.pages import annotate, compare, login, review
+from services.console.pages import (
+    annotate,
+    compare,
+    contrast,
+    jobs,
+    login,
+    new_run,
+    policies,
+    pools,
+    reliability,
+    review,
+    run,
+    runs,
+    samples,
+)
 from services.console.rendering import FOLDER
 from services.console.security import SecurityHeaders
 from services.console.sessions import session_key, session_middleware
@@ -41,6 +56,15 @@ ROUTES: list[BaseRoute] = [
     *annotate.routes,
     *compare.routes,
     *review.routes,
+    *runs.routes,
+    *new_run.routes,
+    *run.routes,
+    *samples.routes,
+    *reliability.routes,
+    *contrast.routes,
+    *jobs.routes,
+    *policies.routes,
+    *pools.routes,
 ]
 
 
@@ -64,6 +88,7 @@ def build_app(settings: ConsoleSettings, open_client: OpenClient) -> Starlette:
     app = Starlette(
         routes=ROUTES,
         middleware=[
+            Middleware(Measured),
             Middleware(SecurityHeaders, https=settings.server.is_https),
             session_middleware(settings, session_key(settings)),
         ],

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
-from html import escape
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from ilf_client.models.runs import Iteration, Metric, RunSample
 from ilf_common.statistics.values import ReliabilityBin
 
-_INK, _ACCENT, _FAINT = "currentColor", "var(--accent)", "var(--faint)"
+_INK, _ACCENT, _LINE = "currentColor", "var(--accent)", "var(--line)"
 # What the renderer puts before addresses without a host.
 _BASE = "https://vega.github.io/vega-datasets/"
 # A link, and the name of the mark in it, which is shown when pointed at; the renderer has escaped it.
@@ -150,13 +151,13 @@ def stage_bars(iterations: Sequence[Iteration], now: datetime) -> Chart | None:
 
 
 @lru_cache(maxsize=64)
-def draw(chart: Chart) -> str:
+def draw(chart: Chart) -> Markup:
     """The chart as one SVG element, or an empty text where there is nothing to draw.
 
     The element is safe inside a page: texts are escaped by the renderer, and links are those of the points.
     """
     if not chart.points:
-        return ""
+        return Markup()
     import vl_convert
 
     return _cleaned(vl_convert.vegalite_to_svg(_styled(_layers(chart), chart).to_dict()), chart.title)
@@ -180,9 +181,7 @@ def _layers(chart: Chart) -> Any:
     layers = []
     if chart.kind == "reliability":
         corners = alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}])
-        layers.append(
-            alt.Chart(corners).mark_line(color=_FAINT, strokeDash=[3, 3], strokeWidth=1).encode(x=x, y=height)
-        )
+        layers.append(alt.Chart(corners).mark_line(color=_LINE, strokeDash=[3, 3], strokeWidth=1).encode(x=x, y=height))
     if chart.kind == "line" and len(chart.points) > 1:
         layers.append(base.mark_line(color=_ACCENT, strokeWidth=1.5).encode(y=height))
     if any(point.low is not None for point in chart.points):
@@ -211,19 +210,18 @@ def _with_room(values: Sequence[float]) -> list[float]:
 
 
 def _styled(layers: Any, chart: Chart) -> Any:
-    colours = {"labelColor": _INK, "titleColor": _INK, "domainColor": _FAINT, "tickColor": _FAINT, "gridColor": _FAINT}
+    colours = {"labelColor": _INK, "titleColor": _INK, "domainColor": _LINE, "tickColor": _LINE, "gridColor": _LINE}
     styled = layers.properties(width=chart.width, height=chart.height)
     styled = styled.configure(background="transparent", font="sans-serif").configure_view(stroke=None)
     return styled.configure_axis(gridOpacity=0.35, labelAngle=0, titleFontWeight="normal", labelFontSize=11, **colours)
 
 
-def _cleaned(svg: str, title: str) -> str:
+def _cleaned(svg: str, title: str) -> Markup:
     """Scales with the page, has a name, and leads to this site."""
     head = re.match(r"<svg[^>]*?viewBox=\"([^\"]+)\"[^>]*>", svg)
     if head is None:
         raise ValueError("the renderer answered no SVG element with a viewBox")
     width = head[1].split()[2]
-    name = escape(title, quote=True)
-    start = f'<svg class="chart" role="group" aria-label="{name}" viewBox="{head[1]}" width="{width}">'
+    start = f'<svg class="chart" role="group" aria-label="{escape(title)}" viewBox="{head[1]}" width="{width}">'
     body = svg[head.end() :].replace("xlink:href=", "href=").replace(f'href="{_BASE}/', 'href="/')
-    return start + _LINKED.sub(r"\g<0><title>\1</title>", body)
+    return Markup(start + _LINKED.sub(r"\g<0><title>\1</title>", body))
