@@ -6,22 +6,26 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from authlib.integrations.base_client import OAuthError
+from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.starlette_client import OAuth, StarletteOAuth2App
-from httpx import HTTPError
+from httpx2 import HTTPError
+from joserfc.errors import JoseError
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from ilf_common.errors import NotFoundError, PermissionDeniedError, UnauthenticatedError
 from services.console import audit
-from services.console.identity import Role, open_to_all
+from services.console.identity import Role, checked_name, open_to_all
+from services.console.security import local_path
 from services.console.sessions import Session, read_secret
 from services.console.settings import OidcSettings
 
 log = logging.getLogger("ilf.console.audit")
 
 CALLBACK = "/login/callback"
+# It does not answer, answers no JSON, or its description lacks an address.
+_NO_PROVIDER = (HTTPError, ValueError, RuntimeError)
 
 
 def open_provider(settings: OidcSettings | None) -> StarletteOAuth2App | None:
@@ -50,10 +54,13 @@ def open_provider(settings: OidcSettings | None) -> StarletteOAuth2App | None:
 @open_to_all
 async def start(request: Request) -> Response:
     """Sends the browser to the provider."""
-    provider = _provider(request)
+    provider, values = _provider(request), Session.of(request).values
+    for name in [name for name in values if name.startswith("_state_")]:
+        del values[name]  # sign-ins that were begun and left: a cookie has little room
+    values["next"] = local_path(request.query_params.get("next", ""))
     try:
         answer: Response = await provider.authorize_redirect(request, request.app.state.settings.url + CALLBACK)
-    except HTTPError as error:
+    except _NO_PROVIDER as error:
         raise _unreachable(error) from error
     return answer
 
@@ -61,20 +68,9 @@ async def start(request: Request) -> Response:
 @open_to_all
 async def finish(request: Request) -> Response:
     """Takes the provider's word for who somebody is, and its groups for the role."""
-    provider, settings = _provider(request), request.app.state.settings.oidc
-    try:
-        token = await provider.authorize_access_token(request)
-    except HTTPError as error:
-        raise _unreachable(error) from error
-    except OAuthError as error:
-        log.warning("login refused", extra={"action": "login", "outcome": "refused", "error": error.error})
-        raise UnauthenticatedError(
-            "The sign-in was not finished: it was refused, took too long, or was begun in another window. "
-            "Begin it again.",
-            reason="SIGN_IN_REFUSED",
-        ) from error
-    claims: Mapping[str, Any] = token.get("userinfo") or {}
-    name = str(claims.get(settings.name_claim) or claims["sub"])
+    settings: OidcSettings = request.app.state.settings.oidc
+    claims = await _claims(request, _provider(request))
+    name = checked_name(str(claims.get(settings.name_claim) or claims["sub"]))
     role = role_of(claims, settings)
     if role is None:
         log.warning("login refused", extra={"action": "login", "outcome": "no role", "who": name})
@@ -83,9 +79,31 @@ async def finish(request: Request) -> Response:
             f"{settings.roles_claim!r}.",
             reason="NO_ROLE",
         )
-    Session.of(request).begin(name, role.label)
+    session = Session.of(request)
+    target = str(session.values.get("next", "/"))
+    session.begin(name, role.label)
     audit.record(request, "login", f"accounts/{name}", by="oidc")
-    return RedirectResponse("/", status_code=303)
+    return RedirectResponse(target, status_code=303)
+
+
+async def _claims(request: Request, provider: Any) -> Mapping[str, Any]:
+    """What the signed token says of a person, and where it says less than is asked for, the provider's user info."""
+    settings: OidcSettings = request.app.state.settings.oidc
+    try:
+        token = await provider.authorize_access_token(request)
+        claims = dict(token.get("userinfo") or {})
+        if "sub" in claims and not {settings.name_claim, settings.roles_claim} <= set(claims):
+            info = await provider.userinfo(token=token)
+            # The signed token has the last word, and the info has to be of the same person.
+            claims = {**info, **claims} if info.get("sub") == claims["sub"] else claims
+    except _NO_PROVIDER as error:
+        raise _unreachable(error) from error
+    except (AuthlibBaseError, JoseError) as error:
+        log.warning("login refused", extra={"action": "login", "outcome": "refused", "error": type(error).__name__})
+        raise _refused() from error
+    if "sub" not in claims:
+        raise _refused()
+    return claims
 
 
 def role_of(claims: Mapping[str, Any], settings: OidcSettings) -> Role | None:
@@ -108,10 +126,17 @@ def _provider(request: Request) -> Any:
     return provider
 
 
-def _unreachable(error: HTTPError) -> UnauthenticatedError:
+def _refused() -> UnauthenticatedError:
+    return UnauthenticatedError(
+        "The sign-in was not finished: it was refused, took too long, or was begun in another window. Begin it again.",
+        reason="SIGN_IN_REFUSED",
+    )
+
+
+def _unreachable(error: Exception) -> UnauthenticatedError:
     log.warning("provider unreachable", extra={"action": "login", "error": type(error).__name__})
     return UnauthenticatedError(
-        "The sign-in's provider does not answer. Try it again; sessions that are open go on.",
+        "The sign-in's provider does not answer, or not as one does. Try it again; sessions that are open go on.",
         reason="PROVIDER_UNREACHABLE",
     )
 

@@ -84,6 +84,11 @@ async def check_csrf(request: Request) -> None:
         )
 
 
+def local_path(target: str) -> str:
+    """A path of this console: whatever else an address asks for leads home."""
+    return target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
+
+
 def _is_same_origin(request: Request) -> bool:
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False

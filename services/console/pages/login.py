@@ -16,6 +16,7 @@ from services.console.accounts import Account
 from services.console.faults import violations
 from services.console.identity import Role, checked_name, needs, open_to_all, user_or_none
 from services.console.rendering import page
+from services.console.security import local_path
 from services.console.sessions import Session
 
 log = logging.getLogger("ilf.console.audit")
@@ -24,7 +25,7 @@ log = logging.getLogger("ilf.console.audit")
 @open_to_all
 async def show(request: Request) -> Response:
     """The sign-in; the address that is printed at the start carries the token."""
-    target = _local(request.query_params.get("next", ""))
+    target = local_path(request.query_params.get("next", ""))
     if user_or_none(request) is not None:
         return RedirectResponse(target, status_code=303)
     token = request.query_params.get("token", "")
@@ -52,7 +53,7 @@ def _form(request: Request, token: str, target: str, refusal: str, name: str = "
 async def sign_in(request: Request) -> Response:
     """Takes the token, and the name where the account has none of its own."""
     form = await request.form()
-    token, target = str(form.get("token", "")).strip(), _local(str(form.get("next", "")))
+    token, target = str(form.get("token", "")).strip(), local_path(str(form.get("next", "")))
     account = _account(request, token)
     if account is None:
         log.warning("login refused", extra={"action": "login", "outcome": "refused"})
@@ -87,11 +88,6 @@ async def home(request: Request) -> Response:
 def _account(request: Request, token: str) -> Account | None:
     known: list[Account] = request.app.state.accounts
     return next((one for one in known if secrets.compare_digest(one.token.encode(), token.encode())), None)
-
-
-def _local(target: str) -> str:
-    """A path of this console: whatever else an address asks for leads home."""
-    return target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
 
 
 routes = [
