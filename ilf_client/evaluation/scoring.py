@@ -14,13 +14,10 @@ from ilf_client.models.inference import CompareItem, RankerSpec, RankItem, RankR
 from ilf_client.models.jobs import RewardLoss
 from ilf_client.models.reward import ScoreItem
 from ilf_common.errors import FailedPreconditionError, IlfError, InvalidArgumentError
+from ilf_common.rewards.kinds import MAX_TOURNAMENT
 
 if TYPE_CHECKING:
     from ilf_client.aio.services import AsyncServices
-
-
-MOST_COMPARED = 16
-"""Most samples a context for a model that only compares: it is asked about every pair of them."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +67,11 @@ async def scorers_of(
     """
     models = [await client.reward.get(name) for name in reward_models]
     comparing = [model.name for model in models if model.loss is RewardLoss.A_B]
-    if comparing and samples > MOST_COMPARED:
+    if comparing and samples > MAX_TOURNAMENT:
         raise InvalidArgumentError.of(
             "n",
             f"is {samples}; {', '.join(comparing)} can only compare, every pair of samples is asked about, and so "
-            f"at most {MOST_COMPARED} samples a context are allowed",
+            f"at most {MAX_TOURNAMENT} samples a context are allowed",
         )
     found: list[Scorer] = [
         (Tournament if model.name in comparing else Rewards)(client, model.name, model.digest) for model in models

@@ -36,6 +36,9 @@ class RewardLoss(StrEnum):
         return self is not RewardLoss.BRADLEY_TERRY
 
 
+MAX_TOURNAMENT = 16
+"""Most samples of a context for a model that only compares: it is asked about every pair of them, in both orders."""
+
 _FIELDS = {
     RewardLoss.YES_NO: frozenset({"context", "candidate"}),
     RewardLoss.A_B: frozenset({"context", "output_a", "output_b"}),

@@ -12,6 +12,7 @@ from statistics import fmean
 
 from ilf_common.engine.port import Sample
 from ilf_common.errors import FailedPreconditionError, InvalidArgumentError
+from ilf_common.rewards.kinds import MAX_TOURNAMENT
 from ilf_common.rewards.report import RewardReport
 from services.reward import validation
 from services.reward.asking import ItemT, Question, ask, ask_one
@@ -33,9 +34,6 @@ from services.reward.models import (
 from services.reward.ports import ComparisonSource, OutputSampler, RewardTrainer
 from services.reward.questions import preference_question, reward_question
 from services.reward.shelf import ModelShelf, Served
-
-MAX_TOURNAMENT = 16
-"""Most samples that are compared each with each: their questions grow with the square."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ilf.reward.v1 import reward_service_pb2 as pb
 from ilf.reward.v1.reward_service_pb2_grpc import RewardServiceStub
 
 from ilf_common.errors import FailedPreconditionError, IlfError
+from ilf_common.rewards.kinds import MAX_TOURNAMENT
 from ilf_common.rpc.client import call, stream
 from ilf_common.rpc.status import from_status
 from services.orchestrator.codec import digest_of
@@ -25,7 +26,6 @@ _BATCH_SECONDS = 6 * 3600.0
 _MAX_QUESTIONS = 4096
 _MAX_CHARACTERS = 8_000_000
 """Texts of one call; with 4 bytes a character it stays below the service's message limit."""
-_MAX_TOURNAMENT = 16
 
 _Place = tuple[int, ...]
 """An item, and the one candidate that is scored or the two that are compared."""
@@ -119,9 +119,9 @@ class _Board:
         self._models = models
         self._error: IlfError | None = None
         count = len(item.candidates)
-        if compares and count > _MAX_TOURNAMENT:
+        if compares and count > MAX_TOURNAMENT:
             self._error = FailedPreconditionError(
-                f"{count} candidates; a reward model that only compares ranks at most {_MAX_TOURNAMENT}.",
+                f"{count} candidates; a reward model that only compares ranks at most {MAX_TOURNAMENT}.",
                 reason="TOO_MANY_CANDIDATES",
             )
             count = 0
