@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from ilf_common.errors import InvalidArgumentError, require
@@ -14,12 +14,13 @@ from services.orchestrator.run import Run
 from services.orchestrator.shards import ShardExplanation, ShardId, shard_count
 
 _SHARD_STAGES = (INPUT, *(stage for stage in STAGES if stage in COLUMNS))
-_SAMPLE_STAGES = (INPUT, "generate", "feedback", "refine", "rank", "select")
+SAMPLE_STAGES = (INPUT, "generate", "feedback", "refine", "rank", "select")
+"""What is known of a sample comes from these stages, in this order."""
 
 
 async def explain(shards: ShardStore, run: Run, page_size: int, page_token: str) -> tuple[list[ShardExplanation], str]:
     """One page of the run's published shards, in the order of the work."""
-    size = _size(page_size)
+    size = page_size_of(page_size)
     after = _position(page_token, 3)
     found: list[ShardExplanation] = []
     last = (0, 0, 0)
@@ -54,17 +55,8 @@ async def _shards(
 async def samples(
     shards: ShardStore, run: Run, iteration: int, page_size: int, page_token: str
 ) -> tuple[list[Row], str]:
-    """One page of an iteration's rows with all that is known of them so far.
-
-    Raises:
-        InvalidArgumentError: The run has no such iteration.
-    """
-    require(
-        1 <= iteration <= run.spec.iterations,
-        "iteration",
-        f"must be 1 to {run.spec.iterations}, is {iteration}",
-    )
-    size = _size(page_size)
+    """One page of an iteration's rows as they are in the dataset, with all that is known of them so far."""
+    size = page_size_of(page_size)
     index, offset = _position(page_token, 2) or (0, 0)
     found: list[Row] = []
     while rows := await sample_rows(shards, ShardId(run.id, iteration, INPUT, index)):
@@ -80,13 +72,13 @@ async def samples(
     return found, ""
 
 
-async def sample_rows(store: ShardStore, first: ShardId) -> list[Row]:
-    """The rows of one shard with what every stage that has come by says about them."""
+async def sample_rows(store: ShardStore, first: ShardId, positions: Sequence[int] | None = None) -> list[Row]:
+    """The rows of one shard, or those at some positions, with what every stage that has come by says about them."""
     rows: list[Row] | None = None
-    for stage in _SAMPLE_STAGES:
+    for stage in SAMPLE_STAGES:
         shard = first.of_stage(stage)
         record = await store.record(shard)
-        columns = await store.read(shard, record) if record else None
+        columns = await store.read(shard, record, positions) if record else None
         if columns is None:
             break
         rows = with_columns(stage, rows, columns)
@@ -96,7 +88,12 @@ async def sample_rows(store: ShardStore, first: ShardId) -> list[Row]:
     return rows or []
 
 
-def _size(page_size: int) -> int:
+def page_size_of(page_size: int) -> int:
+    """Rows of a page.
+
+    Raises:
+        InvalidArgumentError: A negative size.
+    """
     require(page_size >= 0, "page_size", f"must not be negative, is {page_size}")
     return min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 

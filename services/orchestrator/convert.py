@@ -18,6 +18,7 @@ from services.orchestrator.models import RunSpec
 from services.orchestrator.pools.models import PoolView
 from services.orchestrator.rows import Row
 from services.orchestrator.run import ErrorRecord, Run
+from services.orchestrator.sample_query import SampleFilter, SampleOrder, SampleQuery
 from services.orchestrator.shards import ShardExplanation
 
 ModelT = TypeVar("ModelT")
@@ -82,6 +83,19 @@ def explanation_to_proto(explanation: ShardExplanation) -> pb.ShardExplanation:
         outcome=explanation.outcome,
         key_parts=dict(record.key_parts),
         reason=record.reason,
+    )
+
+
+def sample_query_from_proto(request: pb.ListSamplesRequest) -> SampleQuery:
+    """What a request for samples asks for.
+
+    Raises:
+        InvalidArgumentError: An order that this server does not know.
+    """
+    if request.order_by not in pb.SampleOrder.values():
+        raise InvalidArgumentError.of("order_by", f"must be one of SampleOrder's numbers, is {request.order_by}")
+    return SampleQuery(
+        to_model(request.filter, SampleFilter), SampleOrder(pb.SampleOrder.Name(request.order_by)), request.descending
     )
 
 

@@ -20,6 +20,7 @@ from services.orchestrator.models import (
 )
 from services.orchestrator.rows import Column, Row, Score
 from services.orchestrator.run import Run, Usage
+from services.orchestrator.sample_query import SamplePlace, SampleQuery
 from services.orchestrator.shards import ShardId, ShardRecord
 from services.orchestrator.tasks import Task, TaskKind
 
@@ -215,8 +216,10 @@ class ShardStore(Protocol):
         """What is known of a published shard, None where there is none."""
         ...
 
-    async def read(self, shard: ShardId, record: ShardRecord) -> dict[str, Column] | None:
-        """The columns of a part, None where its bytes are not those of the record."""
+    async def read(
+        self, shard: ShardId, record: ShardRecord, positions: Sequence[int] | None = None
+    ) -> dict[str, Column] | None:
+        """The columns of a part, or of its rows at some positions; None where its bytes are not those of the record."""
         ...
 
     async def publish(self, shard: ShardId, columns: Mapping[str, Column], record: ShardRecord) -> ShardRecord:
@@ -247,6 +250,28 @@ class ShardStore(Protocol):
 
     def checkpoint_uri(self, run_id: str, iteration: int) -> str:
         """Where the checkpoint of an iteration is published."""
+        ...
+
+
+@dataclass(frozen=True)
+class FoundSamples:
+    """Where the rows are that a query wants, in its order.
+
+    Attributes:
+        total: Rows that the filter lets through, wherever the search began.
+    """
+
+    places: tuple[SamplePlace, ...]
+    total: int
+
+
+class SampleIndex(Protocol):
+    """What samples are found by. It follows from the shards, and may be lost at any time."""
+
+    async def find(
+        self, run: Run, iteration: int, query: SampleQuery, after: SamplePlace | None, limit: int
+    ) -> FoundSamples:
+        """The first rows of a query, or the first ones after a place; brings itself up to date with the shards."""
         ...
 
 

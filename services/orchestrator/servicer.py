@@ -10,11 +10,12 @@ from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
 from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceServicer
 
 from ilf_common.rpc.pagination import page
-from services.orchestrator.browse import explain, samples
+from services.orchestrator.browse import explain
 from services.orchestrator.convert import (
     explanation_to_proto,
     pool_to_proto,
     run_to_proto,
+    sample_query_from_proto,
     sample_to_proto,
     spec_from_proto,
 )
@@ -30,6 +31,7 @@ from services.orchestrator.people import PeopleService
 from services.orchestrator.pools.board import PoolBoard
 from services.orchestrator.ports import ShardStore
 from services.orchestrator.resolve import run_id_of
+from services.orchestrator.samples import SampleBrowser
 from services.orchestrator.service import RunService
 from services.orchestrator.tasks import Answer, Task, TaskKind
 
@@ -37,10 +39,13 @@ from services.orchestrator.tasks import Answer, Task, TaskKind
 class OrchestratorServicer(OrchestratorServiceServicer):
     """Converts, calls one use case, converts back."""
 
-    def __init__(self, runs: RunService, people: PeopleService, shards: ShardStore, pools: PoolBoard) -> None:
+    def __init__(
+        self, runs: RunService, people: PeopleService, shards: ShardStore, samples: SampleBrowser, pools: PoolBoard
+    ) -> None:
         self._runs = runs
         self._people = people
         self._shards = shards
+        self._samples = samples
         self._pools = pools
 
     async def CreateRun(self, request: pb.CreateRunRequest, context: Any) -> pb.Run:  # noqa: D102
@@ -77,8 +82,13 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         self, request: pb.ListSamplesRequest, context: Any
     ) -> pb.ListSamplesResponse:
         run = await self._runs.get(run_id_of(request.parent, field="parent"))
-        rows, token = await samples(self._shards, run, request.iteration, request.page_size, request.page_token)
-        return pb.ListSamplesResponse(samples=[sample_to_proto(row) for row in rows], next_page_token=token)
+        query = sample_query_from_proto(request)
+        found = await self._samples.page(run, request.iteration, query, request.page_size, request.page_token)
+        return pb.ListSamplesResponse(
+            samples=[sample_to_proto(row) for row in found.rows],
+            next_page_token=found.next_token,
+            total_size=found.total,
+        )
 
     async def ListFeedbackTasks(  # noqa: D102
         self, request: pb.ListFeedbackTasksRequest, context: Any

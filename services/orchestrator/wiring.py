@@ -31,6 +31,7 @@ from services.orchestrator.adapters.ranking_client import RankingClient
 from services.orchestrator.adapters.refinement_client import RefinementClient
 from services.orchestrator.adapters.reward_client import NoRewards, RewardClient
 from services.orchestrator.adapters.run_metrics import RunMetrics
+from services.orchestrator.adapters.sample_index import SampleIndexFiles
 from services.orchestrator.adapters.scaler_server import ScalerServer
 from services.orchestrator.adapters.shard_files import ShardFiles
 from services.orchestrator.adapters.sql_store import SqlRunStore
@@ -44,6 +45,7 @@ from services.orchestrator.pools.board import PoolBoard
 from services.orchestrator.pools.keeper import PoolKeeper
 from services.orchestrator.pools.models import PoolRules
 from services.orchestrator.ports import Reward
+from services.orchestrator.samples import SampleBrowser
 from services.orchestrator.scaler import PoolScaler
 from services.orchestrator.service import Outside, RunService
 from services.orchestrator.servicer import OrchestratorServicer
@@ -105,7 +107,8 @@ class Orchestrator:
         self._runs.attach(self._workflows, self._pools)
         maker = TaskMaker(self._runs, tasks, shards, clock)
         people = PeopleService(self._runs, tasks, maker, clock, signal)
-        self._servicer = OrchestratorServicer(self._runs, people, shards, self._pools.board)
+        samples = SampleBrowser(shards, SampleIndexFiles(Path(settings.state_dir) / "samples", shards))
+        self._servicer = OrchestratorServicer(self._runs, people, shards, samples, self._pools.board)
         self._data = DataServicer(
             UploadService(UploadFiles(store), settings.uploads.max_bytes), DownloadService(DownloadFiles(store))
         )

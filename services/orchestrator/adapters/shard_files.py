@@ -7,8 +7,10 @@ import hashlib
 import io
 import json
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -56,8 +58,10 @@ _TRAINING_SCHEMA = pa.schema(
 )
 _TRAINING_STAGES = (INPUT, "generate", "feedback", "refine", "rank", "select")
 _STAGE_FILE = ".stage.json"
+# Single rows are read by the group.
+_GROUP_ROWS = 512
 # A writer keeps what it knows of each row group until it is closed, so groups should be few.
-_ROW_GROUP_ROWS = 8192
+_TRAINING_GROUP_ROWS = 8192
 
 
 class ShardFiles:
@@ -68,28 +72,44 @@ class ShardFiles:
 
     async def record(self, shard: ShardId) -> ShardRecord | None:
         """What is known of a published shard, None where there is none."""
-        return await asyncio.to_thread(self._record, shard)
+        return await asyncio.to_thread(self.record_now, shard)
 
-    def _record(self, shard: ShardId) -> ShardRecord | None:
+    def record_now(self, shard: ShardId) -> ShardRecord | None:
+        """The same, for whoever is in a thread already."""
         try:
             data = json.loads(self._store.read_bytes(shard.record_key))
         except NotFoundError:
             return None
         return from_plain(ShardRecord, data)
 
-    async def read(self, shard: ShardId, record: ShardRecord) -> dict[str, Column] | None:
-        """The columns of a part, None where its bytes are not those of the record."""
-        return await asyncio.to_thread(self._read, shard, record)
+    async def read(
+        self, shard: ShardId, record: ShardRecord, positions: Sequence[int] | None = None
+    ) -> dict[str, Column] | None:
+        """The columns of a part, or of its rows at some positions; None where its bytes are not those of the record."""
+        return await asyncio.to_thread(self._read, shard, record, positions)
 
-    def _read(self, shard: ShardId, record: ShardRecord) -> dict[str, Column] | None:
+    def _read(
+        self, shard: ShardId, record: ShardRecord, positions: Sequence[int] | None = None
+    ) -> dict[str, Column] | None:
+        part = self._open(shard, record)
+        if part is None:
+            return None
+        table = part.read(use_threads=False) if positions is None else _rows_at(part, positions)
+        return dict(table.to_pydict())
+
+    def read_now(self, shard: ShardId, record: ShardRecord, columns: Sequence[str]) -> pa.Table | None:
+        """Some columns of a part as they lie, for whoever is in a thread already; a dot leads into a nested one."""
+        part = self._open(shard, record)
+        return None if part is None else part.read(columns=list(columns), use_threads=False)
+
+    def _open(self, shard: ShardId, record: ShardRecord) -> parquet.ParquetFile | None:
         try:
             data = self._store.read_bytes(f"{shard.folder}/{shard.file_name}")
         except NotFoundError:
             return None
         if hashlib.sha256(data).hexdigest() != record.sha256:
             return None
-        table = parquet.read_table(pa.BufferReader(data), use_threads=False)
-        return dict(table.to_pydict())
+        return parquet.ParquetFile(pa.BufferReader(data))
 
     async def publish(self, shard: ShardId, columns: Mapping[str, Column], record: ShardRecord) -> ShardRecord:
         """Writes a part, then its record with size and digest filled in."""
@@ -98,7 +118,7 @@ class ShardFiles:
     def _publish(self, shard: ShardId, columns: Mapping[str, Column], record: ShardRecord) -> ShardRecord:
         buffer = io.BytesIO()
         table = pa.Table.from_pydict(dict(columns), schema=_SCHEMAS[shard.stage])
-        parquet.write_table(table, buffer, compression="zstd")
+        parquet.write_table(table, buffer, compression="zstd", row_group_size=_GROUP_ROWS)
         data = buffer.getvalue()
         complete = replace(record, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
         self._store.write_bytes(f"{shard.folder}/{shard.file_name}", data)
@@ -113,7 +133,7 @@ class ShardFiles:
         entries = []
         for index in range(shard_count(rows, shard_rows)):
             shard = replace(first, index=index)
-            record = self._record(shard)
+            record = self.record_now(shard)
             if record is None:
                 raise FailedPreconditionError(
                     f"{shard.folder}/{shard.file_name} is missing in the artifact store.", reason="SHARD_BROKEN"
@@ -172,7 +192,7 @@ class ShardFiles:
                     if stop.is_set():
                         raise InterruptedError("the run was stopped")
                     waiting += convert(shard.iteration, self._rows(shard))
-                    if len(waiting) >= _ROW_GROUP_ROWS:
+                    if len(waiting) >= _TRAINING_GROUP_ROWS:
                         count += _write_rows(writer, waiting)
                         waiting = []
                 count += _write_rows(writer, waiting)
@@ -186,7 +206,7 @@ class ShardFiles:
         rows: list[Row] | None = None
         for stage in _TRAINING_STAGES:
             shard = last.of_stage(stage)
-            record = self._record(shard)
+            record = self.record_now(shard)
             columns = self._read(shard, record) if record else None
             if columns is None:
                 raise FailedPreconditionError(
@@ -199,6 +219,17 @@ class ShardFiles:
     def checkpoint_uri(self, run_id: str, iteration: int) -> str:
         """Where the checkpoint of an iteration is published."""
         return self._store.uri(f"runs/{run_id}/it-{iteration}/checkpoint")
+
+
+def _rows_at(part: parquet.ParquetFile, positions: Sequence[int]) -> pa.Table:
+    """The rows of a part at some positions; only the row groups that hold them are decoded."""
+    sizes = [part.metadata.row_group(group).num_rows for group in range(part.num_row_groups)]
+    starts = list(accumulate(sizes, initial=0))
+    group_of = {position: bisect_right(starts, position) - 1 for position in positions}
+    groups = sorted(set(group_of.values()))
+    begins = dict(zip(groups, accumulate((sizes[group] for group in groups), initial=0), strict=False))
+    table = part.read_row_groups(groups, use_threads=False)
+    return table.take([begins[group_of[position]] + position - starts[group_of[position]] for position in positions])
 
 
 def _write_rows(writer: parquet.ParquetWriter, rows: Sequence[TrainingRow]) -> int:
