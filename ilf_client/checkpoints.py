@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ilf_client.files import require_empty
 from ilf_common.artifacts.manifest import Manifest
 from ilf_common.artifacts.store import ArtifactStore
-from ilf_common.errors import FailedPreconditionError, InvalidArgumentError
+from ilf_common.errors import InvalidArgumentError
 
 
 def pull(store: ArtifactStore, uri: str, folder: Path) -> Manifest:
@@ -19,8 +20,7 @@ def pull(store: ArtifactStore, uri: str, folder: Path) -> Manifest:
         FailedPreconditionError: The checkpoint is broken, or the folder is not empty.
     """
     key = store.resolve(uri)
-    if folder.exists() and any(folder.iterdir()):
-        raise FailedPreconditionError(f"The folder {folder} is not empty; name a new one.", reason="FOLDER_NOT_EMPTY")
+    require_empty(folder)
     source = store.fetch_directory(key)
     manifest = store.read_manifest(key)
     for entry in manifest.files:

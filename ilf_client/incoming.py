@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ilf_client.files import require_empty
 from ilf_common.artifacts.manifest import FileEntry, Manifest, broken, describe_stream
-from ilf_common.errors import FailedPreconditionError
 
 _MARK = ".ilf-pull"
 _PART = ".ilf-part"
@@ -29,10 +29,8 @@ class IncomingDirectory:
         self._whole: set[str] = set()
         mark = folder / _MARK
         earlier = mark.read_text(encoding="utf-8") if mark.is_file() else None
-        if earlier != manifest.digest and folder.exists() and any(folder.iterdir()):
-            raise FailedPreconditionError(
-                f"The folder {folder} is not empty; name a new one.", reason="FOLDER_NOT_EMPTY"
-            )
+        if earlier != manifest.digest:
+            require_empty(folder)
         for entry in manifest.files:
             if not (folder / entry.path).resolve().is_relative_to(folder.resolve()):
                 raise broken(uri, f"its manifest names a file outside the directory: {entry.path}")

@@ -19,12 +19,13 @@ from examples.experiments.word_removal import PROGRAM, SHIPPED, SHIPPED_MODEL, W
 from examples.experiments.word_table import FAMILY, served_name
 from ilf_client import AsyncClient
 from ilf_client.endpoints import Endpoints, Security
-from ilf_client.evaluation.files import new_file, owned
+from ilf_client.evaluation.files import owned
 from ilf_client.experiments.lab import Lab, Shelf
 from ilf_client.experiments.reports import summary, write_report
 from ilf_client.experiments.runner import MODELS, Results, gathered, note_models, plan, run_study, served_models
 from ilf_client.experiments.study import Study
 from ilf_client.experiments.task import Task
+from ilf_client.files import new_file
 from ilf_common.errors import InvalidArgumentError
 
 Say = Callable[[str], None]

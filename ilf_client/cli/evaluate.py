@@ -35,7 +35,7 @@ def evaluate(session: Session, config: Path, overrides: Sequence[str], folder: P
     from ilf_client.cli.progress import row_count
     from ilf_client.config import apply_overrides, build, read_yaml
     from ilf_client.evaluation.configs import evaluation_at_home
-    from ilf_client.evaluation.files import new_file
+    from ilf_client.files import new_file
     from ilf_client.models.evaluation import EvaluationSpec
     from ilf_client.report.evaluation_plots import write_differences
     from ilf_client.report.evaluation_tables import figure_rows, markdown

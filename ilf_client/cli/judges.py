@@ -40,7 +40,7 @@ def calibrate(session: Session, labelled: Path, ranker_file: Path | None, folder
     """
     from ilf_client.cli.progress import row_count
     from ilf_client.config import build, read_yaml
-    from ilf_client.evaluation.files import new_file
+    from ilf_client.files import new_file
     from ilf_client.models.inference import RankerSpec
     from ilf_client.report.evaluation_plots import write_reliability
     from ilf_client.report.evaluation_tables import judge_rows, markdown

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ilf_client.evaluation.files import as_json, new_file, owned, write_json
+from ilf_client.evaluation.files import as_json, owned, write_json
 from ilf_client.evaluation.metrics import Metric, all_metrics, measure
 from ilf_client.evaluation.parts import Record, Stage, failure_of, in_order
 from ilf_client.evaluation.rows import Part, RowReader
 from ilf_client.evaluation.sampling import Prompting, Version, pinned, sample
 from ilf_client.evaluation.scoring import Candidates, Scorer, scorers_of
+from ilf_client.files import new_file
 from ilf_client.models.evaluation import BestOfNResult, BestOfNSpec, ScorerScale
 from ilf_client.models.inference import SamplingParams
 from ilf_common.datasets import DatasetRow

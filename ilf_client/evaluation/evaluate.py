@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from ilf_client.evaluation.arms import Answers, PolicySource, Source, check_arms, cluster_of, source_of
 from ilf_client.evaluation.collecting import Collector, RowValues
-from ilf_client.evaluation.files import as_json, new_file, owned, write_json
+from ilf_client.evaluation.files import as_json, owned, write_json
 from ilf_client.evaluation.independence import Registrar, shared
 from ilf_client.evaluation.measures import Measure, measures_of
 from ilf_client.evaluation.metrics import Metric, all_metrics
 from ilf_client.evaluation.parts import in_order
 from ilf_client.evaluation.rows import Part, RowReader
+from ilf_client.files import new_file
 from ilf_client.models.evaluation import EvaluationResult, EvaluationSpec, Pairing
 
 if TYPE_CHECKING:

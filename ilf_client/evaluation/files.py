@@ -1,20 +1,18 @@
-"""Files of a work folder: JSON that says the same in the same bytes, written whole or not at all."""
+"""Files of a work folder: JSON that says the same in the same bytes."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from ilf_common.errors import FailedPreconditionError
+from ilf_client.files import locked, new_file
 
 
 def as_json(value: object) -> Any:
@@ -44,37 +42,17 @@ def seed_of(seed: int, *names: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-@contextmanager
-def new_file(path: Path) -> Iterator[TextIO]:
-    """A file to write that appears at `path` when the block has ended well and all of it is on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    with aside.open("w", encoding="utf-8") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
-
-
 def write_json(path: Path, value: object) -> None:
     """Writes a value as indented JSON."""
     with new_file(path) as stream:
         stream.write(json.dumps(as_json(value), ensure_ascii=False, indent=2) + "\n")
 
 
-@contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Makes a work folder and keeps other processes out of it; the lock ends with the process, however it ends.
+def owned(folder: Path) -> AbstractContextManager[None]:
+    """Makes a work folder and keeps other processes out of it.
 
     Raises:
         FailedPreconditionError: reason WORK_FOLDER_BUSY; another process works there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FailedPreconditionError(
-                f"Another process works in {folder}; wait for it, or name another folder.", reason="WORK_FOLDER_BUSY"
-            ) from error
-        yield
+    message = f"Another process works in {folder}; wait for it, or name another folder."
+    return locked(folder / ".lock", message, "WORK_FOLDER_BUSY")

@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ilf_client.evaluation.files import as_json, digest_of, new_file, write_json
+from ilf_client.evaluation.files import as_json, digest_of, write_json
+from ilf_client.files import new_file
 from ilf_client.models.inference import Outcome
 from ilf_common.errors import FailedPreconditionError, IlfError, InvalidArgumentError
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from ilf_client.evaluation.files import new_file, seed_of
+from ilf_client.evaluation.files import seed_of
 from ilf_client.experiments.lab import Lab, Record, Step
 from ilf_client.experiments.refining import Refined, RefinedBlindly, RefinedRow
 from ilf_client.experiments.study import INCORPORATED, NLL, SCORE, WIN_INITIAL, WIN_RANDOM, WIN_REFERENCE
 from ilf_client.experiments.training import Looped, Reward, Target, Tuned, rewarding, serving
+from ilf_client.files import new_file
 from ilf_client.models.evaluation import BestOfNSpec
 from ilf_client.models.inference import GenerateItem, RankerSpec, RankItem, SamplingParams, ScoreTextItem
 from ilf_client.models.reward import ScoreItem

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ilf_client.evaluation.files import new_file, seed_of
+from ilf_client.evaluation.files import seed_of
 from ilf_client.experiments.lab import Lab, Record, Step
 from ilf_client.experiments.runs import finished_run
 from ilf_client.experiments.task import TaskRow
+from ilf_client.files import new_file
 from ilf_client.models.inference import GenerateItem, SamplingParams
 from ilf_client.models.specs import DatasetSpec, FeedbackSource, FeedbackStage, OutputSource, RunSpec
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ilf_client.evaluation.files import as_json, new_file, write_json
+from ilf_client.evaluation.files import as_json, write_json
 from ilf_client.experiments.plots import plot_tables
 from ilf_client.experiments.runner import Results
 from ilf_client.experiments.study import Metric, PaperFigure, Study
 from ilf_client.experiments.tables import Table, TableRow, tables_of
+from ilf_client.files import new_file
 from ilf_client.humanize import duration
 from ilf_client.report.evaluation_tables import markdown
 from ilf_common.statistics.values import Estimate

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from ilf_client.evaluation.files import new_file
+from ilf_client.files import new_file
 from ilf_client.models.comparison import RunComparison
 from ilf_client.models.evaluation import BestOfNResult, EvaluationResult
 from ilf_client.models.judges import JudgesReport

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ilf_client.config import plain
+from ilf_client.files import new_file
 from ilf_client.humanize import between, duration
 from ilf_client.models.runs import Metric
 from ilf_client.report.collect import Report
@@ -18,10 +19,9 @@ _TEMPLATE = "page.html.jinja"
 
 def write_page(report: Report, path: Path) -> None:
     """Writes the page whole, or not at all."""
-    aside = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside.write_text(render_page(report), encoding="utf-8")
-    aside.replace(path)
+    page = render_page(report)
+    with new_file(path) as stream:
+        stream.write(page)
 
 
 def render_page(report: Report) -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ilf_client.endpoints import Endpoints
+from ilf_client.files import locked
 from ilf_client.stack.console import ConsolePlace
 from ilf_client.stack.processes import ProcessRecord
-from ilf_common.errors import FailedPreconditionError
 
 DEFAULT_STATE_DIR = ".ilf"
 _FILE = "stack.json"
@@ -65,19 +63,10 @@ def forget_state(folder: Path) -> None:
     (folder / _FILE).unlink(missing_ok=True)
 
 
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> AbstractContextManager[None]:
     """Keeps a second `ilf up` or `ilf down` on the same state directory out.
 
     Raises:
         FailedPreconditionError: reason STACK_BUSY; another one is at work.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "stack.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FailedPreconditionError(
-                f"Another `ilf up` or `ilf down` is at work in {folder}.", reason="STACK_BUSY"
-            ) from error
-        yield
+    return locked(folder / "stack.lock", f"Another `ilf up` or `ilf down` is at work in {folder}.", "STACK_BUSY")

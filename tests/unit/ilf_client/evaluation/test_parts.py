@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ilf_client.evaluation.files import as_json, new_file, owned, seed_of
+from ilf_client.evaluation.files import as_json, owned, seed_of
 from ilf_client.evaluation.parts import Record, Stage, answers, in_order
+from ilf_client.files import new_file
 from ilf_client.models.inference import Outcome
 from ilf_common.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 
