@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ilf_client.cli.options import Session, work_options
+from ilf_client.cli.options import Session, work_folder_option, work_options
 
 if TYPE_CHECKING:
     from ilf_client.models.evaluation import BestOfNResult
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 @click.command("best-of-n")
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY.KEY=VALUE", help="Override a value; VALUE is YAML.")
-@click.option(
-    "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where samples, scores and results lie; the same folder again goes on there. Default: beside CONFIG.",
-)
+@work_folder_option("samples, scores and results", beside="CONFIG")
 @work_options
 def best_of_n(session: Session, config: Path, overrides: Sequence[str], folder: Path | None) -> None:
     """Sample N outputs for each context of a dataset, score them, keep the best.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ilf_client.cli.options import Session, work_options
+from ilf_client.cli.options import Session, work_folder_option, work_options
 
 if TYPE_CHECKING:
     from ilf_client.models.evaluation import EvaluationResult
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY.KEY=VALUE", help="Override a value; VALUE is YAML.")
-@click.option(
-    "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where answers and results lie; the same folder again goes on there. Default: beside CONFIG.",
-)
+@work_folder_option("answers and results", beside="CONFIG")
 @work_options
 def evaluate(session: Session, config: Path, overrides: Sequence[str], folder: Path | None) -> None:
     """Measure arms on the rows of a dataset, each figure with its standard error, n and smallest detectable effect.

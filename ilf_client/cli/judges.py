@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ilf_client.cli.options import Session, work_options
+from ilf_client.cli.options import Session, work_folder_option, work_options
 
 if TYPE_CHECKING:
     from ilf_client.models.judges import JudgesReport
@@ -26,11 +26,7 @@ def judges() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML with the keys of a run's rank.ranker (judges, template_set). Default: the server's own judges.",
 )
-@click.option(
-    "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where answers and results lie; the same folder again goes on there. Default: beside LABELLED.",
-)
+@work_folder_option("answers and results", beside="LABELLED")
 @work_options
 def calibrate(session: Session, labelled: Path, ranker_file: Path | None, folder: Path | None) -> None:
     """Compare judges with people on LABELLED: accuracy, ECE, Brier, temperature and the pull of length, judge by judge.

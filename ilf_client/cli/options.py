@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -84,6 +85,20 @@ def connection_options(command: F) -> F:
 def work_options(command: F) -> F:
     """`-o json` with those of `server_options`: for work of many calls, which goes on where it stopped."""
     return server_options(_format_option(command))
+
+
+def work_folder_option(holds: str, beside: str) -> Callable[[F], F]:
+    """`--folder`, where work of many calls keeps what it has.
+
+    Args:
+        holds: What lies there, for the help.
+        beside: The argument that the folder is made beside if none is named.
+    """
+    return click.option(
+        "--folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        help=f"Where {holds} lie; the same folder again goes on there. Default: beside {beside}.",
+    )
 
 
 def output_options(command: F) -> F:
