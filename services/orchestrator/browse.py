@@ -1,21 +1,40 @@
-"""Looking into a run: why its shards were made or reused, and its rows."""
+"""Looking for runs and into them: why shards were made or reused, and their rows."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from ilf_common.errors import InvalidArgumentError, require
 from ilf_common.rpc.pagination import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, decode_token, encode_token
 from services.orchestrator.models import STAGES
 from services.orchestrator.ports import ShardStore
 from services.orchestrator.rows import COLUMNS, INPUT, Row, with_columns
-from services.orchestrator.run import Run
+from services.orchestrator.run import Run, RunState
 from services.orchestrator.shards import ShardExplanation, ShardId, shard_count
 
 _SHARD_STAGES = (INPUT, *(stage for stage in STAGES if stage in COLUMNS))
 SAMPLE_STAGES = (INPUT, "generate", "feedback", "refine", "rank", "select")
 """What is known of a sample comes from these stages, in this order."""
+
+
+_FAR = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def matching(runs: Iterable[Run], states: Collection[RunState], text: str) -> list[Run]:
+    """The runs in one of these states (all where there are none) whose name or policy contains a text in any case."""
+    wanted = text.casefold()
+    return [
+        run
+        for run in runs
+        if (not states or run.state in states) and (wanted in run.name.casefold() or wanted in run.policy.casefold())
+    ]
+
+
+def newest_first(run: Run) -> str:
+    """A key whose order is that of the runs' creation, the last one first; unique by the name."""
+    return f"{(_FAR - run.create_time) // timedelta(microseconds=1):020d} {run.id}"
 
 
 async def explain(shards: ShardStore, run: Run, page_size: int, page_token: str) -> tuple[list[ShardExplanation], str]:

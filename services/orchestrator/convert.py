@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from google.protobuf import any_pb2, json_format
@@ -17,7 +18,7 @@ from services.orchestrator.codec import from_plain, to_plain
 from services.orchestrator.models import RunSpec
 from services.orchestrator.pools.models import PoolView
 from services.orchestrator.rows import Row
-from services.orchestrator.run import ErrorRecord, Run
+from services.orchestrator.run import ErrorRecord, Run, RunState
 from services.orchestrator.sample_query import SampleFilter, SampleOrder, SampleQuery
 from services.orchestrator.shards import ShardExplanation
 
@@ -48,6 +49,19 @@ def to_message(value: object, message: type[MessageT]) -> MessageT:
 def spec_from_proto(message: pb.RunSpec) -> RunSpec:
     """A spec as the client sent it."""
     return to_model(message, RunSpec)
+
+
+def run_states_from_proto(states: Sequence[int]) -> frozenset[RunState]:
+    """The states that a request names.
+
+    Raises:
+        InvalidArgumentError: One that no run is ever in.
+    """
+    known = {number: RunState(name) for name, number in pb.RunState.items() if number}
+    for index, state in enumerate(states):
+        if state not in known:
+            raise InvalidArgumentError.of(f"states[{index}]", f"must be a state of a run, is {state}")
+    return frozenset(known[state] for state in states)
 
 
 def run_to_proto(run: Run) -> pb.Run:

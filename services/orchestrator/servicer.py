@@ -10,10 +10,11 @@ from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
 from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceServicer
 
 from ilf_common.rpc.pagination import page
-from services.orchestrator.browse import explain
+from services.orchestrator.browse import explain, matching, newest_first
 from services.orchestrator.convert import (
     explanation_to_proto,
     pool_to_proto,
+    run_states_from_proto,
     run_to_proto,
     sample_query_from_proto,
     sample_to_proto,
@@ -58,7 +59,8 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         return run_to_proto(await self._runs.get(run_id_of(request.name)))
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Any) -> pb.ListRunsResponse:  # noqa: D102
-        runs, token = page(await self._runs.all_runs(), request.page_size, request.page_token, key=lambda run: run.name)
+        runs = matching(await self._runs.all_runs(), run_states_from_proto(request.states), request.text)
+        runs, token = page(runs, request.page_size, request.page_token, key=newest_first)
         return pb.ListRunsResponse(runs=[run_to_proto(run) for run in runs], next_page_token=token)
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Any) -> pb.Run:  # noqa: D102
