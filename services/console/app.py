@@ -21,6 +21,7 @@ from services.console.identity import open_to_all
 from services.console.metrics import Measured
 from services.console.oidc import open_provider
 from services.console.pages import (
+    agreement,
     annotate,
     compare,
     contrast,
@@ -56,6 +57,7 @@ ROUTES: list[BaseRoute] = [
     *annotate.routes,
     *compare.routes,
     *review.routes,
+    *agreement.routes,
     *runs.routes,
     *new_run.routes,
     *run.routes,
