@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 
 from ilf_common.errors import IlfError, InvalidArgumentError
 from ilf_common.rpc.status import from_status
+from ilf_common.rpc.templates import template_from_proto
 from ilf_common.templates import PromptTemplate
 
 M = TypeVar("M", bound=Message)
@@ -175,10 +176,4 @@ def _same(value: Any) -> Any:
 def _read_template(message: Any) -> PromptTemplate | str | None:
     if not message.text:
         return str(message.name) or None
-    return PromptTemplate(
-        name=message.name,
-        text=message.text,
-        target_prefix=message.target_prefix,
-        positive_answers=tuple(message.positive_answers),
-        negative_answers=tuple(message.negative_answers),
-    )
+    return template_from_proto(message)

@@ -17,7 +17,7 @@ from ilf_common.errors import (
 )
 from ilf_common.rewards.kinds import RewardLoss
 from ilf_common.rpc.status import to_status
-from ilf_common.templates import PromptTemplate
+from ilf_common.rpc.templates import template_from_proto, template_to_proto
 from services.finetune.models import (
     Condition,
     FinetuneJob,
@@ -75,20 +75,10 @@ def spec_of(request: pb.CreateFinetuneJobRequest) -> FinetuneSpec:
         dataset_uri=spec.dataset_uri,
         output_uri=spec.output_uri,
         hyperparameters=_hyperparameters(spec.hyperparameters),
-        template=_template(spec.template) if spec.template.text else None,
+        template=template_from_proto(spec.template) if spec.template.text else None,
         merge_adapter=spec.merge_adapter,
         placement=spec.placement,
         reward=_reward(spec.reward) if rewards else None,
-    )
-
-
-def _template(message: common_pb2.PromptTemplate) -> PromptTemplate:
-    return PromptTemplate(
-        message.name,
-        message.text,
-        message.target_prefix,
-        tuple(message.positive_answers),
-        tuple(message.negative_answers),
     )
 
 
@@ -151,20 +141,10 @@ def _spec_message(spec: FinetuneSpec) -> pb.FinetuneSpec:
         dataset_uri=spec.dataset_uri,
         output_uri=spec.output_uri,
         hyperparameters=_hyperparameters_message(spec.hyperparameters),
-        template=_template_message(template) if template else None,
+        template=template_to_proto(template) if template else None,
         merge_adapter=spec.merge_adapter,
         placement=spec.placement,
         reward=_reward_message(spec.reward) if spec.reward else None,
-    )
-
-
-def _template_message(template: PromptTemplate) -> common_pb2.PromptTemplate:
-    return common_pb2.PromptTemplate(
-        name=template.name,
-        text=template.text,
-        target_prefix=template.target_prefix,
-        positive_answers=template.positive_answers,
-        negative_answers=template.negative_answers,
     )
 
 

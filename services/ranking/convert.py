@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ilf.common.v1 import common_pb2
 from ilf.ranking.v1 import ranking_service_pb2 as pb
 
 from ilf_common.errors import InternalError
 from ilf_common.rpc.status import to_status
+from ilf_common.rpc.templates import template_to_proto
 from services.ranking.models import (
     CandidateScore,
     CompareItem,
@@ -135,18 +135,7 @@ def _judge_score(score: JudgeScore) -> pb.JudgeScore:
 
 
 def _judge_to_proto(judge: Judge) -> pb.JudgeSpec:
-    template = judge.template
-    return pb.JudgeSpec(
-        name=judge.name,
-        model=judge.model,
-        template=common_pb2.PromptTemplate(
-            name=template.name,
-            text=template.text,
-            target_prefix=template.target_prefix,
-            positive_answers=template.positive_answers,
-            negative_answers=template.negative_answers,
-        ),
-    )
+    return pb.JudgeSpec(name=judge.name, model=judge.model, template=template_to_proto(judge.template))
 
 
 def _neither() -> InternalError:

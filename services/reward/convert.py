@@ -14,6 +14,7 @@ from ilf_common.errors import InternalError, require
 from ilf_common.rewards.kinds import RewardLoss
 from ilf_common.rewards.report import RewardReport, to_json
 from ilf_common.rpc.status import to_status
+from ilf_common.rpc.templates import template_from_proto
 from ilf_common.templates import PromptTemplate
 from services.reward.models import (
     BestOfN,
@@ -195,13 +196,7 @@ def _question(template: common_pb2.PromptTemplate) -> PromptTemplate | None:
     if not template.text:
         require(not template.name, "template.text", "is empty; send the question itself, or leave the template out")
         return None
-    return PromptTemplate(
-        template.name,
-        template.text,
-        template.target_prefix,
-        tuple(template.positive_answers),
-        tuple(template.negative_answers),
-    )
+    return template_from_proto(template)
 
 
 def _outcome(outcome: ItemOutcome[Reward]) -> pb.ScoreOutcome:

@@ -11,7 +11,7 @@ from ilf.finetune.v1 import finetune_service_pb2_grpc as pb_grpc
 
 from ilf_common.rpc.client import RetryPolicy, call
 from ilf_common.rpc.context import time_remaining
-from ilf_common.templates import PromptTemplate
+from ilf_common.rpc.templates import template_to_proto
 from services.reward.models import TrainCall
 
 _LORA_RANK = 16
@@ -58,21 +58,11 @@ def _spec(wanted: TrainCall) -> pb.FinetuneSpec:
         hyperparameters=hyperparameters,
         # A reward model is served as one whole directory.
         merge_adapter=wanted.lora,
-        template=_template(wanted.question) if wanted.question else None,
+        template=template_to_proto(wanted.question) if wanted.question else None,
         reward=pb.RewardOptions(
             loss=common_pb2.RewardLoss.Value(f"REWARD_LOSS_{wanted.loss.name}"),
             held_out_uri=wanted.held_out_uri,
             held_out_share=wanted.held_out_share,
             slice_column=wanted.slice_column,
         ),
-    )
-
-
-def _template(question: PromptTemplate) -> common_pb2.PromptTemplate:
-    return common_pb2.PromptTemplate(
-        name=question.name,
-        text=question.text,
-        target_prefix=question.target_prefix,
-        positive_answers=question.positive_answers,
-        negative_answers=question.negative_answers,
     )
