@@ -28,8 +28,8 @@ def test_a_level_lasts_until_its_loss_can_be_told() -> None:
 
 
 def test_what_is_not_learnt_ends_in_time() -> None:
-    assert steps_of(1500, learnt_after=None) == [225, 450, 750, 900]
-    assert steps_of(1500, learnt_after=300) == [225, 450, 750, 900]
+    assert steps_of(1500, learnt_after=None) == [450, 675, 825, 900]
+    assert steps_of(1500, learnt_after=460) == [450, 675, 825, 900]
 
 
 @pytest.mark.parametrize("steps", [10, 100, 1000])
