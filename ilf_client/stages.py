@@ -31,6 +31,13 @@ def rate(stage: StageStatus) -> float:
     return stage.progress.done / seconds if seconds > 0 else 0.0
 
 
+def speed_text(speed: float) -> str:
+    """`3.5/s`, or `4.2/min` where that says more; empty for none."""
+    if not speed:
+        return ""
+    return f"{speed:,.1f}/s" if speed >= 0.5 else f"{60 * speed:,.1f}/min"
+
+
 def remaining(stage: StageStatus) -> float | None:
     """Seconds that a running stage still needs at its rate."""
     speed = rate(stage)
@@ -54,7 +61,7 @@ def stage_cells(stage: StageStatus) -> list[str]:
         stage.state.value,
         f"{stage.progress.done}/{stage.progress.total}" if stage.progress.total else "",
         str(stage.bad_rows or ""),
-        f"{speed:,.1f}/s" if speed else "",
+        speed_text(speed),
         "" if left is None else duration(left),
         between(stage.start_time, stage.end_time),
     ]

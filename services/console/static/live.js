@@ -30,19 +30,22 @@ function isFinal() {
 function replace(text) {
   if (text === last) return;
   last = text;
-  const open = new Set([...region.querySelectorAll("details[open]")].map((details) => details.id));
-  const focused = region.contains(document.activeElement) ? pathOf(document.activeElement) : null;
-  region.replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.childNodes);
-  for (const details of region.querySelectorAll("details")) details.open = details.open || open.has(details.id);
-  if (focused) region.querySelector(focused)?.focus({ preventScroll: true });
+  const next = new DOMParser().parseFromString(text, "text/html").body;
+  for (const details of region.querySelectorAll("details[open]")) next.querySelector(`#${details.id}`)?.setAttribute("open", "");
+  patch(region, [...next.childNodes]);
 }
 
-// A selector of the element with the same link or name, so that the focus stays where it was.
-function pathOf(element) {
-  const href = element.getAttribute("href");
-  const label = element.getAttribute("aria-label");
-  if (href) return `[href="${CSS.escape(href)}"]`;
-  return label ? `[aria-label="${CSS.escape(label)}"]` : "summary";
+// Only what has changed is put in anew: focus, selection and what is scrolled stay where they are.
+function patch(parent, wanted) {
+  const there = [...parent.childNodes];
+  wanted.forEach((next, index) => {
+    const now = there[index];
+    if (!now) parent.append(next);
+    else if (now.isEqualNode(next)) return;
+    else if (now.nodeType === Node.ELEMENT_NODE && now.cloneNode().isEqualNode(next.cloneNode())) patch(now, [...next.childNodes]);
+    else now.replaceWith(next);
+  });
+  for (const left of there.slice(wanted.length)) left.remove();
 }
 
 function tell(message) {

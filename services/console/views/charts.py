@@ -19,6 +19,7 @@ from ilf_client.models.runs import Iteration, Metric, RunSample
 from ilf_common.statistics.values import ReliabilityBin
 
 _INK, _ACCENT, _LINE = "currentColor", "var(--accent)", "var(--line)"
+_EDGE = "var(--edge)"
 # What the renderer puts before addresses without a host.
 _BASE = "https://vega.github.io/vega-datasets/"
 # A link, and the name of the mark in it, which is shown when pointed at; the renderer has escaped it.
@@ -111,7 +112,9 @@ def sample_chart(samples: Sequence[RunSample], hrefs: Sequence[str], y: str) -> 
         if math.isfinite(candidate.score.score) and math.isfinite(heights[y]):
             label = f"{sample.item_id}: score {candidate.score.score:.4g}, {y} {heights[y]:.4g}"
             marks.append(Point(candidate.score.score, heights[y], label, href))
-    return Chart("scatter", f"{y} against score", "score of the chosen refinement", y, tuple(marks), width=520)
+    return Chart(
+        "scatter", f"{y} against score", "score of the chosen refinement", y, tuple(marks), width=380, height=220
+    )
 
 
 def reliability_chart(title: str, bins: Sequence[ReliabilityBin], hrefs: Sequence[str]) -> Chart:
@@ -131,7 +134,7 @@ def reliability_chart(title: str, bins: Sequence[ReliabilityBin], hrefs: Sequenc
 def loss_chart(points: Sequence[tuple[int, float]]) -> Chart:
     """The loss of a training job by step."""
     marks = tuple(Point(step, loss, f"step {step}: loss {loss:.4g}") for step, loss in points if math.isfinite(loss))
-    return Chart("line", "loss by step", "step", "loss", marks, whole_x=True, width=520)
+    return Chart("line", "loss by step", "step", "loss", marks, whole_x=True, width=380, height=220)
 
 
 def stage_bars(iterations: Sequence[Iteration], now: datetime) -> Chart | None:
@@ -172,7 +175,7 @@ def _layers(chart: Chart) -> Any:
         times = alt.X("low:Q", title=chart.x_title)
         colour = alt.condition("datum.chosen", alt.value("var(--warn)"), alt.value(_ACCENT))
         return alt.layer(alt.Chart(data).mark_bar(size=10).encode(x=times, x2="high:Q", y=rows, color=colour))
-    axis = alt.Axis(format="d", tickMinStep=1) if chart.whole_x else alt.Axis()
+    axis = _whole_axis(chart) if chart.whole_x else alt.Axis(tickCount=8)
     xs, ys = _ranges(chart)
     x = alt.X("x:Q", title=chart.x_title, axis=axis, scale=alt.Scale(domain=xs))
     scale = alt.Scale(domain=ys)
@@ -181,7 +184,9 @@ def _layers(chart: Chart) -> Any:
     layers = []
     if chart.kind == "reliability":
         corners = alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}])
-        layers.append(alt.Chart(corners).mark_line(color=_LINE, strokeDash=[3, 3], strokeWidth=1).encode(x=x, y=height))
+        layers.append(
+            alt.Chart(corners).mark_line(color=_EDGE, strokeDash=[4, 4], strokeWidth=1.5).encode(x=x, y=height)
+        )
     if chart.kind == "line" and len(chart.points) > 1:
         layers.append(base.mark_line(color=_ACCENT, strokeWidth=1.5).encode(y=height))
     if any(point.low is not None for point in chart.points):
@@ -193,6 +198,14 @@ def _layers(chart: Chart) -> Any:
         linked = all(point.href for point in chart.points)
         layers.append(encoded.encode(href="href:N") if linked else encoded)
     return alt.layer(*layers)
+
+
+def _whole_axis(chart: Chart) -> Any:
+    """Whole numbers: each point's own where they are few."""
+    import altair as alt
+
+    own = sorted({point.x for point in chart.points})
+    return alt.Axis(format="d", values=own) if len(own) <= 12 else alt.Axis(format="d", tickCount=8)
 
 
 def _ranges(chart: Chart) -> tuple[list[float], list[float]]:

@@ -259,5 +259,5 @@ def _meanings(kind: type) -> dict[str, str]:
     about = (inspect.getdoc(kind) or "").partition("Attributes:")[2]
     found: dict[str, str] = {}
     for names, text in _ENTRY.findall(inspect.cleandoc(about)):
-        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+        found |= dict.fromkeys(names.split(", "), " ".join(text.replace("`", "").split()))
     return found

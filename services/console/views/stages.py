@@ -9,7 +9,7 @@ from enum import Enum
 from ilf_client.humanize import between, duration
 from ilf_client.models.inference import Usage
 from ilf_client.models.runs import Iteration, Run, StageState
-from ilf_client.stages import StageCost, rate, remaining, rows_of_whole_run, stage_cost
+from ilf_client.stages import StageCost, rate, remaining, rows_of_whole_run, speed_text, stage_cost
 
 _KINDS = {
     "succeeded": "good",
@@ -63,7 +63,7 @@ def stage_rows(iteration: Iteration) -> list[StageRow]:
             stage.progress.done,
             stage.progress.total,
             stage.bad_rows,
-            f"{rate(stage):,.1f}/s" if rate(stage) else "",
+            speed_text(rate(stage)),
             duration(left) if (left := remaining(stage)) is not None else "",
             between(stage.start_time, stage.end_time),
             stage.usage.prompt_tokens + stage.usage.completion_tokens,

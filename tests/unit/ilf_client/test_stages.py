@@ -19,6 +19,7 @@ def stage(done: int, seconds: float, state: StageState = StageState.SUCCEEDED) -
 def test_the_rate_of_a_finished_stage_is_that_of_the_time_it_took() -> None:
     assert rate(stage(50, 25)) == 2
     assert stage_cells(stage(50, 25)) == ["succeeded", "50/100", "2", "2.0/s", "", "25s"]
+    assert stage_cells(stage(5, 100))[3] == "3.0/min"
 
 
 def test_only_a_running_stage_has_time_left() -> None:
