@@ -57,7 +57,7 @@ def run_states_from_proto(states: Sequence[int]) -> frozenset[RunState]:
     Raises:
         InvalidArgumentError: One that no run is ever in.
     """
-    known = {number: RunState(name) for name, number in pb.RunState.items() if number}
+    known: dict[int, RunState] = {number: RunState(name) for name, number in pb.RunState.items() if number}
     for index, state in enumerate(states):
         if state not in known:
             raise InvalidArgumentError.of(f"states[{index}]", f"must be a state of a run, is {state}")
