@@ -72,7 +72,8 @@ async def on_http(request: Request, error: Exception) -> Response:
     """Answers for what the web framework refuses."""
     refused = cast(HTTPException, error)
     title = _HTTP.get(refused.status_code, "That cannot be done")
-    message = f"{request.method} {request.url.path} was refused." if refused.status_code != 404 else request.url.path
+    what = "was not found; look at its address" if refused.status_code == 404 else "was refused"
+    message = f"{request.method} {request.url.path} {what}."
     return _answer(request, Fault(refused.status_code, title, message, f"HTTP_{refused.status_code}"))
 
 

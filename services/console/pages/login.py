@@ -42,7 +42,7 @@ def _form(request: Request, token: str, target: str, refusal: str, name: str = "
         token=token if account else "",
         target=target,
         refusal=refusal if token and account is None else "",
-        name=name or getpass.getuser(),
+        name=name or _suggestion(),
         wrong_name=wrong_name,
         has_accounts=bool(request.app.state.accounts),
         provider=request.app.state.settings.oidc,
@@ -83,6 +83,14 @@ async def home(request: Request) -> Response:
     if found is None:
         return RedirectResponse("/login", status_code=303)
     return RedirectResponse("/runs" if found.role >= Role.ENGINEER else "/annotate", status_code=303)
+
+
+def _suggestion() -> str:
+    """The name of whoever runs the console, where the system knows one: on a person's machine that is the person."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def _account(request: Request, token: str) -> Account | None:
