@@ -1,6 +1,6 @@
 """Comparisons: which of two outputs for a context is preferred, in the columns of TRL or of SLF5K.
 
-TRL: `prompt`, `chosen`, `rejected`, optionally `margin`. SLF5K: `subreddit`, `title`, `post`,
+TRL: `prompt`, `chosen`, `rejected` as texts, optionally `margin`. SLF5K: `subreddit`, `title`, `post`,
 `generated_summary_for_comparison_A`, `…_B`, and `comparison_preference`, "Summary A" or "Summary B".
 """
 
@@ -21,6 +21,10 @@ TRAINED_ON = "context_trained_on"
 
 _SIDES = {side: f"generated_summary_for_comparison_{side}" for side in "AB"}
 _PREFERENCE = "comparison_preference"
+_CONVERSATION = (
+    "holds messages, and texts are wanted: make them with the model's chat template, by "
+    "`trl.apply_chat_template(row, tokenizer)`, after `trl.extract_prompt(row)` where the row has no prompt"
+)
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,10 @@ def _preferred(raw: Mapping[str, Any]) -> str | None:
 
 
 def _wrong(sides: Mapping[str, Any], margin: Any) -> list[str]:
+    if any(_is_conversation(side) for side in sides.values()):
+        # Which template a model reads and whether its prompt is open differ: only the caller knows, and when the model
+        # is served, it is again the caller who sends contexts.
+        return [_CONVERSATION]
     wrong = [f"{name} must be text" for name, text in sides.items() if not isinstance(text, str)]
     context = next(iter(sides.values()))
     if isinstance(context, str) and not context.strip():
@@ -136,6 +144,10 @@ def _wrong(sides: Mapping[str, Any], margin: Any) -> list[str]:
     ):
         wrong.append("margin must be a finite number")
     return wrong
+
+
+def _is_conversation(side: Any) -> bool:
+    return isinstance(side, list | tuple) and bool(side) and all(isinstance(one, Mapping) for one in side)
 
 
 def _comparison(number: int, sides: Mapping[str, str], raw: Mapping[str, Any], slice_column: str) -> Comparison:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,37 @@ def test_rows_that_say_nothing_are_dropped_with_a_count_and_a_reason() -> None:
     )
     assert [row.number for row in found.rows] == [1]
     assert found.dropped == {"equal_texts": 2, "unknown_preference": 2} and not found.problems
+
+
+def test_conversations_are_refused_with_what_makes_texts_of_them() -> None:
+    def said(text: str) -> list[dict[str, str]]:
+        return [{"role": "assistant", "content": text}]
+
+    whole = {"prompt": [{"role": "user", "content": "secret"}], "chosen": said("x"), "rejected": said("y")}
+    found = parse(TRL, whole, {"chosen": said("x"), "rejected": said("y")}, {**TRL, "prompt": ["a"]})
+    assert [row.number for row in found.rows] == [1]
+    for number, problem in enumerate(found.problems[:2], start=2):
+        assert problem.startswith(f"row {number}: holds messages") and "secret" not in problem
+        assert "trl.apply_chat_template(row, tokenizer)" in problem and "trl.extract_prompt(row)" in problem
+    assert found.problems[2] == "row 4: prompt must be text"
+
+
+def test_trl_makes_texts_of_conversations_as_it_is_said() -> None:
+    trl = pytest.importorskip("trl")
+
+    class Tokenizer:
+        """Joins the messages, and opens the assistant's turn where it is asked to."""
+
+        def apply_chat_template(self, messages: Any, *, add_generation_prompt: bool = False, **_: Any) -> str:
+            told = "".join(f"<{one['role']}>{one['content']}" for one in messages)
+            return told + ("<assistant>" if add_generation_prompt else "")
+
+    asked = [{"role": "user", "content": "q"}]
+    row = {
+        name: [*asked, {"role": "assistant", "content": text}] for name, text in (("chosen", "x"), ("rejected", "y"))
+    }
+    texts = trl.apply_chat_template(trl.extract_prompt(row), Tokenizer())
+    assert parse(texts).rows == (Comparison(1, "<user>q<assistant>", "x", "y"),)
 
 
 def test_broken_rows_are_named_without_their_texts() -> None:
