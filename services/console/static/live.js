@@ -55,7 +55,7 @@ function tell(message) {
 
 async function refresh() {
   try {
-    const response = await fetch(address(), { headers: { accept: "application/json, text/html" } });
+    const response = await fetch(address(), { headers: { accept: "application/json" } });
     if (response.ok) {
       replace(await response.text());
       tell("");
