@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 
-from services.orchestrator.adapters.database import SKIPS, TASKS, answering, in_thread
-from services.orchestrator.adapters.task_counts import Change, TaskCounts
-from services.orchestrator.adapters.task_rows import from_row, is_task, to_row
+from services.orchestrator.adapters.database import TASKS, in_thread
+from services.orchestrator.adapters.task_counts import TaskCounts
+from services.orchestrator.adapters.task_rows import from_row, is_task
+from services.orchestrator.adapters.task_writer import TaskWriter
+from services.orchestrator.adapters.task_writing import add, close, lease, nothing, renew, replace_task, skip
 from services.orchestrator.tasks import Task, TaskKind, TaskState
-
-_LEASE_SCAN = 8
-"""Rows read for one lease: the slots of one group are next to each other, and only one of them is wanted."""
-
-ResultT = TypeVar("ResultT")
-Writing = Callable[..., tuple[ResultT, list[Change]]]
 
 
 class SqlTaskStore:
-    """Implements `ports.TaskStore`.
-
-    All writes go through one thread: each reads what it changes, and nothing comes between. This process is the only
-    writer (see the fence).
-    """
+    """Implements `ports.TaskStore`: reads anywhere, writes through one writer."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._counts = TaskCounts()
-        self._writer = ThreadPoolExecutor(1, "task-writer")
+        self._writer = TaskWriter(engine, self._counts)
 
     async def add(self, tasks: Sequence[Task]) -> None:
         """Adds tasks of one shard; those that are there stay what they are."""
         if tasks:
-            await self._write(_add, tasks)
+            await self._writer.write(add, tasks)
 
     async def get(self, kind: TaskKind, run_id: str, task_id: str) -> Task | None:
         """A task by id."""
@@ -46,22 +36,22 @@ class SqlTaskStore:
 
     async def change(self, kind: TaskKind, run_id: str, task_id: str, change: Callable[[Task], Task]) -> Task | None:
         """Replaces a task by what `change` makes of it; None where there is no such task."""
-        return await self._write(_change, kind, run_id, task_id, change)
+        return await self._writer.write(replace_task, kind, run_id, task_id, change)
 
     async def skip(
         self, kind: TaskKind, run_id: str, task_id: str, annotator: str, change: Callable[[Task], Task]
     ) -> Task | None:
         """As `change`, and never offers the task's group to this annotator again; a repeat changes nothing."""
-        return await self._write(_skip, kind, run_id, task_id, annotator, change)
+        return await self._writer.write(skip, kind, run_id, task_id, annotator, change)
 
     async def renew(self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime) -> list[Task]:
         """The annotator's own leases of a run, or of all runs (""), from now on."""
-        return await self._write(_renew, kind, run_id, annotator, limit, now)
+        return await self._writer.write(renew, kind, run_id, annotator, limit, now)
 
     async def lease(self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime) -> list[Task]:
         """Open tasks of a run, of groups that the annotator has not seen, now leased."""
         done, total = await self.progress(kind, run_id)
-        return await self._write(_lease, kind, run_id, annotator, limit, now) if done < total else []
+        return await self._writer.write(lease, kind, run_id, annotator, limit, now) if done < total else []
 
     async def page(self, kind: TaskKind, run_id: str, *, after: str, limit: int) -> list[Task]:
         """Tasks in the order of their names, those after the name `after`."""
@@ -77,7 +67,7 @@ class SqlTaskStore:
     async def progress(self, kind: TaskKind, run_id: str, iteration: int | None = None) -> tuple[int, int]:
         """How many tasks are done, and how many there are."""
         if not self._counts.known:
-            await self._write(_nothing)
+            await self._writer.write(nothing)
         return self._counts.of(kind, run_id, iteration)
 
     async def answers(self, run_id: str, iteration: int, shard: int) -> dict[str, list[str]]:
@@ -109,7 +99,7 @@ class SqlTaskStore:
 
     async def close(self, run_id: str, iteration: int) -> None:
         """Makes the feedback of an iteration final."""
-        await self._write(_close, run_id, iteration)
+        await self._writer.write(close, run_id, iteration)
 
     async def asked_shards(self, kind: TaskKind, run_id: str, iteration: int) -> set[int]:
         """Shards that have tasks of a kind."""
@@ -118,154 +108,12 @@ class SqlTaskStore:
             int(row[0]) for row in await in_thread(self._rows, sa.select(TASKS.c.shard).where(condition).distinct())
         }
 
-    async def _write(self, writing: Writing[ResultT], *arguments: object) -> ResultT:
-        with answering():
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._writer, self._in_transaction, writing, *arguments)
-
-    def _in_transaction(self, writing: Writing[ResultT], *arguments: object) -> ResultT:
-        try:
-            with self._engine.begin() as connection:
-                if not self._counts.known:
-                    self._counts.load(connection)
-                result, changes = writing(connection, *arguments)
-        except sa.exc.SQLAlchemyError:
-            self._counts.forget()
-            raise
-        self._counts.note(changes)
-        return result
-
     def _select(self, query: Any) -> list[Task]:
         return [from_row(row) for row in self._rows(query)]
 
     def _rows(self, query: Any) -> Sequence[Any]:
         with self._engine.connect() as connection:
             return connection.execute(query).all()
-
-
-def _nothing(_: sa.Connection) -> tuple[None, list[Change]]:
-    return None, []
-
-
-def _add(connection: sa.Connection, tasks: Sequence[Task]) -> tuple[None, list[Change]]:
-    first = tasks[0]
-    same = (
-        (TASKS.c.kind == first.kind)
-        & (TASKS.c.run_id == first.run_id)
-        & (TASKS.c.iteration == first.iteration)
-        & (TASKS.c.shard == first.shard)
-    )
-    there = set(connection.execute(sa.select(TASKS.c.id).where(same)).scalars())
-    new = [task for task in tasks if task.id not in there]
-    if new:
-        connection.execute(TASKS.insert(), [to_row(task) for task in new])
-    return None, [(None, task) for task in new]
-
-
-def _change(
-    connection: sa.Connection, kind: TaskKind, run_id: str, task_id: str, change: Callable[[Task], Task]
-) -> tuple[Task | None, list[Change]]:
-    row = connection.execute(sa.select(TASKS).where(is_task(kind, run_id, task_id))).first()
-    if row is None:
-        return None, []
-    before = from_row(row)
-    after = change(before)
-    return after, _save(connection, before, after)
-
-
-def _skip(
-    connection: sa.Connection,
-    kind: TaskKind,
-    run_id: str,
-    task_id: str,
-    annotator: str,
-    change: Callable[[Task], Task],
-) -> tuple[Task | None, list[Change]]:
-    def give_back(task: Task) -> Task:
-        skip = {"kind": kind.value, "run_id": run_id, "task_group": task.group, "annotator": annotator}
-        same = sa.and_(*(SKIPS.c[name] == value for name, value in skip.items()))
-        skipped = connection.execute(sa.select(SKIPS.c.kind).where(same)).first() is not None
-        if skipped and task.annotator != annotator:
-            return task
-        given_back = change(task)
-        if not skipped:
-            connection.execute(SKIPS.insert().values(skip))
-        return given_back
-
-    return _change(connection, kind, run_id, task_id, give_back)
-
-
-def _renew(
-    connection: sa.Connection, kind: TaskKind, run_id: str, annotator: str, limit: int, now: datetime
-) -> tuple[list[Task], list[Change]]:
-    query = sa.select(TASKS).where(
-        TASKS.c.annotator == annotator,
-        TASKS.c.kind == kind,
-        TASKS.c.state == TaskState.LEASED,
-        TASKS.c.closed.is_(False),
-    )
-    if run_id:
-        query = query.where(TASKS.c.run_id == run_id)
-    rows = connection.execute(query.order_by(TASKS.c.run_id, TASKS.c.id).limit(limit)).all()
-    return _hand_out(connection, [from_row(row) for row in rows], annotator, now)
-
-
-def _lease(
-    connection: sa.Connection, kind: TaskKind, run_id: str, annotator: str, limit: int, now: datetime
-) -> tuple[list[Task], list[Change]]:
-    # One condition a query, so that the index answers each in order.
-    expired = (TASKS.c.state == TaskState.LEASED) & (TASKS.c.lease_expires <= now.timestamp())
-    groups: dict[str, Task] = {}
-    for free in (expired, TASKS.c.state == TaskState.OPEN):
-        if len(groups) < limit:
-            query = _unseen(kind, run_id, annotator).where(free).order_by(TASKS.c.id).limit(limit * _LEASE_SCAN)
-            for row in connection.execute(query):
-                groups.setdefault(row.task_group, from_row(row))
-    return _hand_out(connection, list(groups.values())[:limit], annotator, now)
-
-
-def _unseen(kind: TaskKind, run_id: str, annotator: str) -> sa.Select[Any]:
-    """Tasks of groups in which the annotator has neither a task nor a skip."""
-    other = TASKS.alias("other")
-    seen = (
-        (other.c.annotator == annotator)
-        & (other.c.kind == kind)
-        & (other.c.run_id == run_id)
-        & (other.c.task_group == TASKS.c.task_group)
-    )
-    skipped = (
-        (SKIPS.c.kind == kind)
-        & (SKIPS.c.run_id == run_id)
-        & (SKIPS.c.task_group == TASKS.c.task_group)
-        & (SKIPS.c.annotator == annotator)
-    )
-    return (
-        sa.select(TASKS)
-        .where(TASKS.c.kind == kind, TASKS.c.closed.is_(False), TASKS.c.run_id == run_id)
-        .where(~sa.exists().where(seen), ~sa.exists().where(skipped))
-    )
-
-
-def _hand_out(
-    connection: sa.Connection, tasks: Sequence[Task], annotator: str, now: datetime
-) -> tuple[list[Task], list[Change]]:
-    leased = [task.leased_to(annotator, now) for task in tasks]
-    changes = [change for pair in zip(tasks, leased, strict=True) for change in _save(connection, *pair)]
-    return leased, changes
-
-
-def _save(connection: sa.Connection, before: Task, after: Task) -> list[Change]:
-    if after == before:
-        return []
-    condition = is_task(after.kind, after.run_id, after.id)
-    connection.execute(TASKS.update().where(condition).values(to_row(after)))
-    return [(before, after)]
-
-
-def _close(connection: sa.Connection, run_id: str, iteration: int) -> tuple[None, list[Change]]:
-    condition = (TASKS.c.kind == TaskKind.FEEDBACK) & (TASKS.c.run_id == run_id) & (TASKS.c.iteration == iteration)
-    connection.execute(TASKS.update().where(condition).values(closed=True))
-    return None, []
 
 
 def _answers_of(annotator: str, run_id: str) -> list[Any]:

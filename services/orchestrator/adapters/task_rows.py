@@ -9,6 +9,9 @@ from typing import Any
 from services.orchestrator.adapters.database import TASKS
 from services.orchestrator.tasks import Answer, Task, TaskKind, TaskState
 
+MUTABLE = ("state", "annotator", "lease_expires", "answer", "reason", "flags", "answered")
+"""The columns that change once a task is there."""
+
 
 def is_task(kind: TaskKind, run_id: str, task_id: str) -> Any:
     """The condition that a row is this task's."""
