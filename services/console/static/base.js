@@ -65,3 +65,6 @@ document.addEventListener("click", (event) => {
   if ("opens" in button.dataset) document.getElementById(button.dataset.opens).showModal();
   if ("closes" in button.dataset) button.closest("dialog").close();
 });
+
+// On a phone the bar of pages scrolls: the present page is in view.
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
