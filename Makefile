@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-crash lint chart-test chart-schema e2e test-e2e test-cluster format proto lock lock-images images bench clean
+.PHONY: help setup demo test test-fast test-crash lint chart-test chart-schema e2e test-e2e test-cluster format proto lock lock-images images screenshots bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -128,6 +128,9 @@ images: ## Build all images (TAG=…, REGISTRY=host/, LOCK=cpu|cpu-vllm|gpu)
 			trainer:finetune/trainer.Dockerfile; do \
 		$(IMAGE_TOOL) -t $(REGISTRY)ilf/$${image%%:*}:$(TAG) -f services/$${image#*:} $(IMAGE_ARGS) \
 			--build-arg ML_BASE=$(REGISTRY)ilf/ml-base:$(TAG) --build-arg REVISION=$(REVISION) . || exit 1; done
+
+screenshots: setup ## Every page of the console, at two widths and in both themes, into docs/console
+	$(BIN)/python -m tests.integration.console.screenshots
 
 bench: setup ## Every benchmark, side by side with its alternative; results go to benchmarks/results
 	for name in import_time engine_throughput batch_refine batch_rank judge_accuracy scaler front trainer \

@@ -26,7 +26,7 @@ from ilf_common.rpc.server import serve
 from ilf_common.settings import ServerSettings
 from tests.fakes import peers as stand_ins
 
-LOSSES = (2.0, 1.4, 1.1)
+LOSSES = (2.0, 1.4, 1.1, 0.9)
 
 
 class Refinement(stand_ins.RefinementStandIn):
@@ -42,7 +42,7 @@ class Refinement(stand_ins.RefinementStandIn):
         for policy in self.peers.policies.values():
             shown = response.policies.add()
             shown.CopyFrom(policy)
-            shown.state = refinement.POLICY_STATE_SERVING
+            shown.state, shown.kind = refinement.POLICY_STATE_SERVING, refinement.POLICY_KIND_CHECKPOINT
             shown.aliases.extend(sorted(alias for alias, target in pointed.items() if target == policy.name))
         return response
 
@@ -89,8 +89,11 @@ class Finetune(stand_ins.FinetuneStandIn):
 
     async def WatchFinetuneJob(self, request: Any, context: Any) -> Any:
         async for message in super().WatchFinetuneJob(request, context):
-            loss = LOSSES[min(message.finetune_job.progress.step, len(LOSSES) - 1)]
-            message.finetune_job.progress.loss = self.peers.jobs[request.name].progress.loss = loss
+            job = message.finetune_job
+            if job.state == ft.FINETUNE_JOB_STATE_SUCCEEDED:
+                job.progress.step = job.progress.max_steps
+            job.progress.loss = LOSSES[min(job.progress.step, len(LOSSES) - 1)]
+            self.peers.jobs[request.name].progress.CopyFrom(job.progress)
             yield message
 
 
@@ -101,25 +104,28 @@ class Reward(stand_ins.RewardStandIn):
         return reward.ListRewardModelsResponse()
 
 
-def register(peers: stand_ins.Peers, server: grpc.aio.Server) -> Sequence[str]:
-    """Adds all of them to a server."""
-    refinement_grpc.add_RefinementServiceServicer_to_server(Refinement(peers), server)  # type: ignore[abstract]
-    ranking_grpc.add_RankingServiceServicer_to_server(Ranking(peers), server)  # type: ignore[abstract]
-    reward_grpc.add_RewardServiceServicer_to_server(Reward(peers), server)  # type: ignore[abstract]
-    ft_grpc.add_FinetuneServiceServicer_to_server(Finetune(peers), server)  # type: ignore[abstract]
-    plugin_grpc.add_PluginServiceServicer_to_server(stand_ins.PluginStandIn(peers), server)
-    return []
-
-
-def main() -> None:
+def main(
+    refinement_type: type[Refinement] = Refinement,
+    ranking_type: type[Ranking] = Ranking,
+    plugin_type: type[stand_ins.PluginStandIn] = stand_ins.PluginStandIn,
+) -> None:
     """Serves until it is told to stop."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--store", required=True)
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args()
     peers = stand_ins.Peers(ArtifactStore(options.store), judges=3)
+
+    def register(server: grpc.aio.Server) -> Sequence[str]:
+        refinement_grpc.add_RefinementServiceServicer_to_server(refinement_type(peers), server)  # type: ignore[abstract]
+        ranking_grpc.add_RankingServiceServicer_to_server(ranking_type(peers), server)  # type: ignore[abstract]
+        reward_grpc.add_RewardServiceServicer_to_server(Reward(peers), server)  # type: ignore[abstract]
+        ft_grpc.add_FinetuneServiceServicer_to_server(Finetune(peers), server)  # type: ignore[abstract]
+        plugin_grpc.add_PluginServiceServicer_to_server(plugin_type(peers), server)
+        return []
+
     settings = ServerSettings(port=options.port, drain_seconds=1)
-    asyncio.run(serve("peers", settings, register=lambda server: register(peers, server), start=nothing, stop=nothing))
+    asyncio.run(serve("peers", settings, register=register, start=nothing, stop=nothing))
 
 
 async def nothing() -> None:

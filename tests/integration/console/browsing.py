@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 from tests.integration.console.world import World
 
@@ -26,7 +26,8 @@ ARGUMENTS = (
 )
 PATIENCE_MS = 20_000
 SERIOUS = ("serious", "critical")
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 _TELL_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) => {
   console.error(`content policy: ${event.violatedDirective} refused ${event.blockedURI} ${event.sample}`);
@@ -71,7 +72,7 @@ class Person:
     def at(cls, browser: Browser, world: World, name: str, *, phone: bool = False, dark: bool = False) -> Person:
         """A person at a browser, not signed in yet."""
         context = browser.new_context(
-            viewport=PHONE if phone else DESKTOP,  # type: ignore[arg-type]
+            viewport=PHONE if phone else DESKTOP,
             has_touch=phone,
             color_scheme="dark" if dark else "light",
             reduced_motion="reduce",

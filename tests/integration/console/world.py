@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ilf_client.stack.health import Health, ask_all
 from tests.support import free_ports
 
 ROOT = Path(__file__).parents[3]
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 def wait_until(happens: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
@@ -40,10 +40,12 @@ class World:
     Attributes:
         folder: State, store and logs.
         console: Settings of the console, beyond those that every test has.
+        stand_ins: Module of the program that stands in for refinement, ranking, reward, finetune and a plugin.
     """
 
     folder: Path
     console: dict[str, Any] = field(default_factory=dict)
+    stand_ins: str = "tests.fakes.console_peers"
     ports: Sequence[int] = field(default_factory=lambda: free_ports(3))
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -55,7 +57,7 @@ class World:
     @property
     def endpoints(self) -> Endpoints:
         """Where the services are."""
-        return Endpoints(*[self.peers] * 4, f"127.0.0.1:{self.ports[1]}")
+        return replace(Endpoints.at(self.peers), orchestrator=f"127.0.0.1:{self.ports[1]}")
 
     @property
     def place(self) -> ConsolePlace:
@@ -85,12 +87,14 @@ class World:
             process.kill()
             process.wait()
 
-    def create(self, run_id: str, rows: Sequence[dict[str, str]], **changes: Any) -> Run:
-        """A run over these rows; people give its feedback unless `changes` say otherwise."""
+    def create(
+        self, run_id: str, rows: Sequence[dict[str, str]], *, tested: Sequence[dict[str, str]] = (), **changes: Any
+    ) -> Run:
+        """A run over these rows; people give its feedback unless `changes` of the spec say otherwise."""
         spec = {
             "dataset": {
                 "train_uri": self._write_rows(f"{run_id}-train", rows),
-                "test_uri": self._write_rows(f"{run_id}-test", made_rows(f"{run_id}-test", 2)),
+                "test_uri": self._write_rows(f"{run_id}-test", tested or made_rows(f"{run_id}-test", 2)),
             },
             "iterations": 1,
             "seed": 7,
@@ -128,7 +132,7 @@ class World:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
     def _start_peers(self) -> None:
-        self._spawn("peers", "tests.fakes.console_peers", f"--store={self.folder / 'store'}", f"--port={self.ports[0]}")
+        self._spawn("peers", self.stand_ins, f"--store={self.folder / 'store'}", f"--port={self.ports[0]}")
         wait_until(lambda: self._serves("finetune"), "the start of the stand-ins")
 
     def _start_orchestrator(self) -> None:
