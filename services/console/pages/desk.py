@@ -49,7 +49,6 @@ class LeaseBody(Body):
     """Which task is to be held on to."""
 
     task: str
-    run: str = _ALL_RUNS
 
 
 class Leased(Protocol[TaskT_co]):
@@ -145,7 +144,8 @@ class Desk(Generic[TaskT, BodyT]):
     async def renew(self, request: Request) -> Response:
         """Holds on to a task while its page is open; says whether it is still this person's."""
         who, body = user(request).name, await read_body(request, LeaseBody)
-        leased = await self.asking(request.app.state.client).lease(who, run=body.run)
+        # A person has one task of a kind and run at a time, and tasks of several runs in several windows.
+        leased = await self.asking(request.app.state.client).lease(who, run=views.run_of(body.task))
         task: Task | None = next((task for task in leased.tasks if task.name == body.task), None)
         return JSONResponse({"held": task is not None, "lease_seconds": views.lease_seconds(task)})
 

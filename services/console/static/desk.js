@@ -198,9 +198,9 @@ function holdOn(seconds) {
 
 async function renew() {
   const { task } = facts();
-  const { ok, body } = await askForLease();
+  const { ok, status, body } = await askForLease();
   if (facts().task !== task || isEditing()) return;
-  if (!ok) return later(renew, LEAST_RENEWAL_MS);
+  if (!ok) return body.retry ? later(renew, LEAST_RENEWAL_MS) : refused(status, body, answerOf());
   if (body.held) return holdOn(body.lease_seconds);
   gone(answerOf());
 }
@@ -211,7 +211,7 @@ async function isHeld() {
 }
 
 function askForLease() {
-  return post(`${facts().path}/lease`, { task: facts().task, run: facts().run });
+  return post(`${facts().path}/lease`, { task: facts().task });
 }
 
 // --- what happens ---
