@@ -101,6 +101,7 @@ if TYPE_CHECKING:
         SelectStage,
     )
     from ilf_client.models.tasks import (
+        AnnotationAgreement,
         AnnotationProgress,
         ComparisonTask,
         ComparisonTasks,
@@ -138,6 +139,7 @@ if TYPE_CHECKING:
 _MODULES: dict[str, str] = {
     "AbortedError": "ilf_common.errors",
     "AlreadyExistsError": "ilf_common.errors",
+    "AnnotationAgreement": "ilf_client.models.tasks",
     "AnnotationProgress": "ilf_client.models.tasks",
     "Arm": "ilf_client.models.evaluation",
     "AsyncClient": "ilf_client.aio.client",
@@ -260,6 +262,7 @@ _MODULES: dict[str, str] = {
 __all__ = [
     "AbortedError",
     "AlreadyExistsError",
+    "AnnotationAgreement",
     "AnnotationProgress",
     "Arm",
     "AsyncClient",

@@ -1,13 +1,15 @@
-"""A run's training data with the column names of TRL."""
+"""A run's training data with the column names of TRL, and what people have answered for it."""
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ilf_client import answers, argilla
 from ilf_client.models.runs import Run, RunSample
 from ilf_common.errors import InvalidArgumentError
 from ilf_common.templates import PromptTemplate
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "sft": ("prompt", "completion", "weight"),
     "preference": ("prompt", "chosen", "rejected"),
+    **answers.COLUMNS,
 }
 _ROWS_PER_GROUP = 1024
 
@@ -35,12 +38,18 @@ def export_rows(
     Args:
         client: Where the samples are.
         run: The run.
-        kind: `sft` (prompt, completion, weight) or `preference` (prompt, chosen, rejected).
+        kind: `sft` (prompt, completion, weight), `preference` (prompt, chosen, rejected), or what people have answered:
+            `feedback`, `comparisons` or `reviews` (see `answers`).
         iteration: None exports all.
         rejected: `initial_output`, or `worst` for the candidate with the lowest score.
     """
     template = run.spec.generate.template
     prompt = template if isinstance(template, PromptTemplate) else PromptTemplate("context", "{context}")
+    if kind in answers.COLUMNS:
+        for row in answers.answer_rows(client, run, kind, prompt):
+            if iteration in (None, row["iteration"]):
+                yield row
+        return
     indices = [i.index for i in run.iterations if i.index >= 1] if iteration is None else [iteration]
     for index in indices:
         for sample in client.runs.samples(run.name, iteration=index):
@@ -49,7 +58,7 @@ def export_rows(
 
 
 def write_rows(rows: Iterable[Row], kind: str, target: str) -> int:
-    """Writes JSON lines or Parquet, as the name says; `-` or `json` is the standard output.
+    """Writes JSON lines, CSV or Parquet, as the name says; `-` or `json` is the standard output.
 
     Returns:
         The number of rows.
@@ -62,7 +71,19 @@ def write_rows(rows: Iterable[Row], kind: str, target: str) -> int:
     if path.suffix in (".jsonl", ".json"):
         with path.open("w", encoding="utf-8") as stream:
             return _write_lines(rows, stream)
-    raise InvalidArgumentError.of("--output", f"{target!r} is neither .jsonl nor .parquet")
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            return _write_csv(rows, COLUMNS[kind], stream)
+    raise InvalidArgumentError.of("--output", f"{target!r} is none of .jsonl, .csv and .parquet")
+
+
+def write_records(client: Client, run: Run, target: str) -> None:
+    """Writes the run's feedback tasks as Argilla's records, into a file or to the standard output (`-`)."""
+    text = json.dumps(argilla.records(client.feedback.show(run=run.name)), ensure_ascii=False, indent=1)
+    if target in ("-", "json"):
+        sys.stdout.write(text + "\n")
+    else:
+        Path(target).write_text(text + "\n", encoding="utf-8")
 
 
 def _sft(sample: RunSample, prompt: PromptTemplate) -> Iterator[Row]:
@@ -98,11 +119,21 @@ def _write_lines(rows: Iterable[Row], stream: Any) -> int:
     return count
 
 
+def _write_csv(rows: Iterable[Row], columns: tuple[str, ...], stream: Any) -> int:
+    writer = csv.DictWriter(stream, columns)
+    writer.writeheader()
+    count = 0
+    for row in rows:
+        writer.writerow(row)
+        count += 1
+    return count
+
+
 def _write_parquet(rows: Iterable[Row], columns: tuple[str, ...], path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    types = {"weight": pa.float64()}
+    types = {"weight": pa.float64(), "iteration": pa.int64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
     count = 0
     with parquet.ParquetWriter(path, schema) as writer:

@@ -102,6 +102,7 @@ class Answers(SyncNoun[AsyncAnswers]):
 
     latest = Blocking(AsyncAnswers.latest)
     progress = Blocking(AsyncAnswers.progress)
+    agreement = Blocking(AsyncAnswers.agreement)
 
 
 class Data(SyncNoun[AsyncData]):

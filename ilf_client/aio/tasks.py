@@ -11,8 +11,10 @@ from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServic
 
 from ilf_client._convert import from_proto
 from ilf_client._transport import Transport, collect_pages, new_request_id
+from ilf_client.agreement import comparison_agreement, review_agreement
 from ilf_client.aio.runs import run_name
 from ilf_client.models.tasks import (
+    AnnotationAgreement,
     AnnotationProgress,
     ComparisonTask,
     ComparisonTasks,
@@ -232,6 +234,21 @@ class AsyncAnswers:
         request = pb.GetAnnotationProgressRequest(parent=run_name(run), annotator=annotator)
         response = await self._transport.call(self._stub.GetAnnotationProgress, request, timeout)
         return from_proto(response, AnnotationProgress)
+
+    async def agreement(self, *, run: str = ALL_RUNS, timeout: float | None = None) -> AnnotationAgreement:
+        """How far annotators agree on the comparisons and reviews that several of them have done.
+
+        Reads all of these tasks.
+
+        Args:
+            run: Of one run, or of all.
+            timeout: Seconds for each page; None takes the client's.
+        """
+        comparisons, reviews = AsyncComparisons(self._transport), AsyncReviews(self._transport)
+        return AnnotationAgreement(
+            comparison_agreement([task async for task in comparisons.show(run=run, timeout=timeout)]),
+            review_agreement([task async for task in reviews.show(run=run, timeout=timeout)]),
+        )
 
 
 def _task(answer: pb.Answer) -> FeedbackTask | ComparisonTask | ReviewTask:

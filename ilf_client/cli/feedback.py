@@ -1,201 +1,108 @@
-"""`ilf feedback`: people say in the terminal what is wrong with an output, or which of two is better."""
+"""`ilf feedback`: people answer a run's tasks in the terminal; how far they agree; answers from elsewhere."""
 
 from __future__ import annotations
 
 import getpass
-import threading
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ilf_client.cli.options import Session, service_options
-from ilf_client.models.runs import Progress
-from ilf_client.models.tasks import ComparisonTask, FeedbackTask, Preference
-from ilf_common.errors import FailedPreconditionError, IlfError
+from ilf_common.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from ilf_client.sync import Client
-
-_RENEW = frozenset({"LEASE_EXPIRED", "LEASE_TAKEN"})
-_LEAST_RENEWAL_SECONDS = 5.0
-_PREFERENCES = {"a": Preference.A, "b": Preference.B, "t": Preference.TIE}
+    from ilf_client.models.tasks import AnnotationAgreement, LabelAgreement
 
 
-@click.command()
+class _AnswerByDefault(click.Group):
+    """`ilf feedback RUN` is `ilf feedback answer RUN`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts the default subcommand where none is named."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["answer", *args]
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """What is no subcommand is the name of a run."""
+        return super().get_command(ctx, cmd_name) or self.commands["answer"]
+
+
+@click.group(cls=_AnswerByDefault)
+def feedback() -> None:
+    """Answer the tasks of a run: feedback, comparisons (--compare) or reviews (--review).
+
+    `ilf feedback RUN` is short for `ilf feedback answer RUN`.
+    """
+
+
+@feedback.command("answer")
 @click.argument("run", default="-")
 @click.option("--annotator", default=getpass.getuser, show_default="your user name", help="Who you are.")
 @click.option("--compare", is_flag=True, help="Compare two outputs instead: fills the reward model's data.")
+@click.option("--review", is_flag=True, help="Say whether refinements incorporate the feedback: calibrates the judges.")
 @service_options
-def feedback(session: Session, run: str, annotator: str, compare: bool) -> None:
+def answer(session: Session, run: str, annotator: str, compare: bool, review: bool) -> None:
     r"""Answer the tasks of RUN, or of all runs.
 
     Type the feedback in a line; `\` at its end goes on in the next one. /skip leaves the item to others,
     /edit changes the previous answer, /quit ends (what you did is kept).
     """
+    from ilf_client.cli.desks import ComparisonDesk, FeedbackDesk, ReviewDesk
+
+    if compare and review:
+        raise click.UsageError("choose --compare or --review, not both")
+    desk = ComparisonDesk if compare else ReviewDesk if review else FeedbackDesk
     with session.client() as client:
-        desk: FeedbackDesk | ComparisonDesk = (
-            ComparisonDesk(client, run, annotator) if compare else FeedbackDesk(client, run, annotator)
-        )
-        done = desk.work()
+        done = desk(client, run, annotator).work()
     session.show({"answered": done}, lambda: click.echo(f"{done} answered. Thank you."))
 
 
-class FeedbackDesk:
-    """One person's session of feedback tasks."""
+@feedback.command("agreement")
+@click.argument("run", default="-")
+@service_options
+def agreement(session: Session, run: str) -> None:
+    """Show how far people agree on the comparisons and reviews of RUN, or of all runs, that several have done.
 
-    def __init__(self, client: Client, run: str, annotator: str) -> None:
-        self._client = client
-        self._run = run
-        self._annotator = annotator
-        self._previous: FeedbackTask | None = None
-
-    def work(self) -> int:
-        """Asks until nothing is left or the person quits; answers how many items were answered."""
-        answered = 0
-        while True:
-            leased = self._client.feedback.lease(self._annotator, run=self._run)
-            if not leased.tasks:
-                click.echo(_nothing_left(leased.progress))
-                return answered
-            task = leased.tasks[0]
-            click.clear()
-            click.echo(
-                click.style(f"{task.item_id}   {leased.progress.done} of {leased.progress.total} done", dim=True)
-            )
-            _show("Context", task.context)
-            _show("Output", task.initial_output)
-            with _LeaseKeeper(task.lease_expire_time, self._renew):
-                text = _ask("What is wrong with it?")
-            if text == "/quit":
-                return answered
-            if text == "/skip":
-                self._client.feedback.skip(task.name, self._annotator)
-            elif text == "/edit":
-                self._edit()
-            elif text and self._submit(task, text):
-                answered += 1
-
-    def _edit(self) -> None:
-        if self._previous is None:
-            click.echo("There is no previous answer.")
-            return
-        _show("Output", self._previous.initial_output)
-        _show("Your feedback", self._previous.feedback)
-        text = _ask("Instead")
-        if text and not text.startswith("/"):
-            self._submit(self._previous, text)
-
-    def _submit(self, task: FeedbackTask, text: str) -> bool:
-        """Sends an answer; a lease that ran out meanwhile is taken again, where nobody else has it."""
-        try:
-            self._previous = self._client.feedback.submit(task.name, self._annotator, text)
-        except FailedPreconditionError as error:
-            if error.reason not in _RENEW or not self._leased_again(task):
-                click.echo(f"Not taken: {error.message}", err=True)
-                return False
-            self._previous = self._client.feedback.submit(task.name, self._annotator, text)
-        return True
-
-    def _renew(self) -> None:
-        self._client.feedback.lease(self._annotator, run=self._run)
-
-    def _leased_again(self, task: FeedbackTask) -> bool:
-        leased = self._client.feedback.lease(self._annotator, run=self._run)
-        return any(other.name == task.name for other in leased.tasks)
+    alpha is Krippendorff's for nominal labels: 1 is perfect agreement, 0 what chance would give.
+    """
+    with session.client() as client:
+        found = client.answers.agreement(run=run, timeout=session.timeout)
+    session.show(found, lambda: _print_agreement(found))
 
 
-class ComparisonDesk:
-    """One person's session of comparisons."""
+@feedback.command("import")
+@click.argument("records", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("run")
+@service_options
+def import_records(session: Session, records: Path, run: str) -> None:
+    """Answer the open feedback tasks of RUN with the responses in RECORDS, as Argilla's Dataset.records.to_json wrote.
 
-    def __init__(self, client: Client, run: str, annotator: str) -> None:
-        self._client = client
-        self._run = run
-        self._annotator = annotator
+    `ilf runs export RUN --kind argilla` writes the records to annotate there.
+    """
+    from ilf_client.argilla import responses, submit_responses
 
-    def work(self) -> int:
-        """Asks until nothing is left or the person quits; answers how many pairs were compared."""
-        compared = 0
-        while True:
-            leased = self._client.comparisons.lease(self._annotator, run=self._run)
-            if not leased.tasks:
-                click.echo(_nothing_left(leased.progress))
-                return compared
-            task = leased.tasks[0]
-            click.clear()
-            _show("Context", task.context)
-            _show("A", task.output_a)
-            _show("B", task.output_b)
-            with _LeaseKeeper(task.lease_expire_time, self._renew):
-                answer = _ask("Which is better? a, b, t for a tie, /skip, /quit").lower()
-            if answer == "/quit":
-                return compared
-            if answer == "/skip":
-                self._client.comparisons.skip(task.name, self._annotator)
-            elif answer in _PREFERENCES:
-                compared += self._submit(task, _PREFERENCES[answer])
-
-    def _renew(self) -> None:
-        self._client.comparisons.lease(self._annotator, run=self._run)
-
-    def _submit(self, task: ComparisonTask, preference: Preference) -> int:
-        try:
-            self._client.comparisons.submit(task.name, self._annotator, preference)
-        except IlfError as error:
-            if error.reason not in _RENEW:
-                raise
-            click.echo("The pair went to somebody else meanwhile.", err=True)
-            return 0
-        return 1
+    try:
+        content = json.loads(records.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidArgumentError.of("records", f"{records} is no JSON in UTF-8") from error
+    given = responses(content)
+    with session.client() as client:
+        imported = submit_responses(client, run, given)
+    session.show(imported, lambda: click.echo(f"{imported.taken} answered, {imported.left} without an open task."))
 
 
-class _LeaseKeeper:
-    """Renews a lease from a thread while its holder thinks: a repeat of the lease call answers one's own leases."""
-
-    def __init__(self, expires: datetime | None, renew: Callable[[], None]) -> None:
-        self._renew = renew
-        seconds = (expires - datetime.now(UTC)).total_seconds() if expires else 0.0
-        self._pause = max(_LEAST_RENEWAL_SECONDS, seconds / 3)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _keep(self) -> None:
-        while not self._done.wait(self._pause):
-            # A renewal that fails shows when the answer is sent.
-            with suppress(IlfError):
-                self._renew()
+def _print_agreement(found: AnnotationAgreement) -> None:
+    for title, labels in (("comparisons", found.comparison), ("reviews", found.review)):
+        click.echo(f"{title}: {_summary(labels)}")
+        for one in labels.by_annotator:
+            click.echo(f"  {one.annotator}: agrees with {one.share:.0%} of {one.labels} labels of others")
 
 
-def _nothing_left(progress: Progress) -> str:
-    if progress.done < progress.total:
-        return f"No open tasks for you: {progress.done} of {progress.total} are done, the rest is with others."
-    return "No open tasks."
-
-
-def _show(title: str, text: str) -> None:
-    click.echo(click.style(f"\n{title}", bold=True))
-    click.echo(text)
-
-
-def _ask(question: str) -> str:
-    """One answer; a backslash at the end of a line goes on in the next. The end of the input means /quit."""
-    lines: list[str] = []
-    while True:
-        try:
-            line = click.prompt(
-                f"\n{question}" if not lines else "", prompt_suffix=" > ", default="", show_default=False
-            )
-        except click.Abort:
-            return "/quit"
-        if not line.endswith("\\"):
-            return "\n".join([*lines, line]).strip()
-        lines.append(line[:-1])
+def _summary(labels: LabelAgreement) -> str:
+    if not labels.items:
+        return "nothing was labelled by two people (people.comparisons_per_pair, people.reviews_per_item in the run)"
+    alpha = "undefined, as all labels are the same" if labels.alpha is None else f"{labels.alpha:.3f}"
+    return f"alpha {alpha}, {labels.items} items, {labels.annotators} annotators"

@@ -204,10 +204,11 @@ def show_metrics(session: Session, run: str, tracker: str | None, target: str) -
 @click.argument("run")
 @click.option(
     "--kind",
-    type=click.Choice(["sft", "preference"]),
+    type=click.Choice(["sft", "preference", "feedback", "comparisons", "reviews", "argilla"]),
     default="sft",
     show_default=True,
-    help="sft: prompt, completion, weight. preference: prompt, chosen, rejected.",
+    help="sft: prompt, completion, weight. preference: prompt, chosen, rejected. What people answered: feedback; "
+    "comparisons, as preferences; reviews, as `ilf judges calibrate` reads them; argilla, feedback as its records.",
 )
 @click.option(
     "--rejected",
@@ -218,15 +219,18 @@ def show_metrics(session: Session, run: str, tracker: str | None, target: str) -
 )
 @click.option("--iteration", type=click.IntRange(min=1), help="Default: all iterations.")
 @click.option(
-    "-o", "--output", "target", default="-", metavar="FILE", help="A .jsonl or .parquet file. Default: JSON lines."
+    "-o", "--output", "target", default="-", metavar="FILE", help="A .jsonl, .csv or .parquet file; .json for argilla."
 )
 @connection_options
 def export_run(session: Session, run: str, kind: str, rejected: str, iteration: int | None, target: str) -> None:
-    """Write a run's training data with TRL's column names."""
-    from ilf_client.export import export_rows, write_rows
+    """Write a run's training data with TRL's column names, or what people have answered."""
+    from ilf_client.export import export_rows, write_records, write_rows
 
     with session.client() as client:
         found = client.runs.get(run, timeout=session.timeout)
+        if kind == "argilla":
+            write_records(client, found, target)
+            return
         rows = export_rows(client, found, kind, iteration=iteration, rejected=rejected)
         count = write_rows(rows, kind, target)
     if target != "-":

@@ -144,3 +144,44 @@ class AnnotationProgress:
     answered: int = 0
     answered_last_day: int = 0
     answered_last_hour: int = 0
+
+
+@dataclass(frozen=True)
+class AnnotatorAgreement:
+    """One annotator beside the others.
+
+    Attributes:
+        annotator: Who.
+        share: Share of the others' labels on the same items that the annotator's own agree with.
+        labels: How many labels of others there are on these items.
+    """
+
+    annotator: str
+    share: float
+    labels: int
+
+
+@dataclass(frozen=True)
+class LabelAgreement:
+    """How far people agree on labels of one kind.
+
+    Attributes:
+        alpha: Krippendorff's alpha for nominal labels: 1 is perfect agreement, 0 what chance would give. None where
+            nothing was labelled by two people, or everybody has always given the same label.
+        items: Items that two or more people have labelled.
+        annotators: People among them.
+        by_annotator: Each beside the others, by name.
+    """
+
+    alpha: float | None = None
+    items: int = 0
+    annotators: int = 0
+    by_annotator: Sequence[AnnotatorAgreement] = ()
+
+
+@dataclass(frozen=True)
+class AnnotationAgreement:
+    """How far the annotators of a run, or of all runs, agree."""
+
+    comparison: LabelAgreement = field(default_factory=LabelAgreement)
+    review: LabelAgreement = field(default_factory=LabelAgreement)

@@ -71,6 +71,7 @@ class FakeServices(
         samples: What ListSamples answers.
         tasks: Open feedback tasks.
         pairs: Open comparison tasks.
+        reviews: Open review tasks.
         uploads: Datasets that were pushed, by URI.
         directories: Files of published directories, by URI and path.
         seconds: What was left until the deadline as a request arrived, by the RPC's name; of some RPCs only.
@@ -86,6 +87,7 @@ class FakeServices(
         self.samples: list[orchestrator.RunSample] = []
         self.tasks: list[orchestrator.FeedbackTask] = []
         self.pairs: list[orchestrator.ComparisonTask] = []
+        self.reviews: list[orchestrator.ReviewTask] = []
         self.jobs: dict[str, finetune.FinetuneJob] = {}
         self.uploads: dict[str, bytes] = {}
         self.directories: dict[str, dict[str, bytes]] = {}
@@ -414,7 +416,7 @@ class FakeServices(
         self._arrive("ListFeedbackTasks", request)
         open_tasks = [task for task in self.tasks if task.state != orchestrator.TASK_STATE_DONE]
         return orchestrator.ListFeedbackTasksResponse(
-            tasks=open_tasks[: max(1, request.page_size)],
+            tasks=open_tasks[: max(1, request.page_size)] if request.annotator else self.tasks,
             progress=common_pb2.Progress(done=len(self.tasks) - len(open_tasks), total=len(self.tasks)),
         )
 
@@ -422,20 +424,37 @@ class FakeServices(
         self._arrive("SubmitFeedback", request)
         task = next(task for task in self.tasks if task.name == request.name)
         task.state = orchestrator.TASK_STATE_DONE
+        task.annotator = request.annotator
         task.feedback = request.feedback
         return task
 
     async def ListComparisonTasks(self, request: Any, context: Any) -> orchestrator.ListComparisonTasksResponse:
         self._arrive("ListComparisonTasks", request)
         open_pairs = [pair for pair in self.pairs if pair.state != orchestrator.TASK_STATE_DONE]
-        return orchestrator.ListComparisonTasksResponse(tasks=open_pairs[: max(1, request.page_size)])
+        pairs = open_pairs[: max(1, request.page_size)] if request.annotator else self.pairs
+        return orchestrator.ListComparisonTasksResponse(tasks=pairs)
 
     async def SubmitComparison(self, request: Any, context: Any) -> orchestrator.ComparisonTask:
         self._arrive("SubmitComparison", request)
         pair = next(pair for pair in self.pairs if pair.name == request.name)
         pair.state = orchestrator.TASK_STATE_DONE
+        pair.annotator = request.annotator
         pair.preference = request.preference
         return pair
+
+    async def ListReviewTasks(self, request: Any, context: Any) -> orchestrator.ListReviewTasksResponse:
+        self._arrive("ListReviewTasks", request)
+        open_reviews = [task for task in self.reviews if task.state != orchestrator.TASK_STATE_DONE]
+        tasks = open_reviews[: max(1, request.page_size)] if request.annotator else self.reviews
+        return orchestrator.ListReviewTasksResponse(tasks=tasks)
+
+    async def SubmitReview(self, request: Any, context: Any) -> orchestrator.ReviewTask:
+        self._arrive("SubmitReview", request)
+        review = next(task for task in self.reviews if task.name == request.name)
+        review.state = orchestrator.TASK_STATE_DONE
+        review.annotator = request.annotator
+        review.verdict = request.verdict
+        return review
 
 
 def _samples(text: str, n: int) -> list[common_pb2.Sample]:

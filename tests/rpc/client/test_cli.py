@@ -360,7 +360,7 @@ def test_training_data_is_exported_with_trl_names(ilf: Ilf, services: FakeServic
 
     assert "wrote 1 rows" in ilf("runs", "export", "toy", "-o", str(tmp_path / "rows.parquet")).stdout
     assert parquet.read_table(tmp_path / "rows.parquet").column_names == ["prompt", "completion", "weight"]
-    assert ilf("runs", "export", "toy", "-o", "rows.csv").exit_code == 2
+    assert ilf("runs", "export", "toy", "-o", "rows.xlsx").exit_code == 2
 
 
 def test_checkpoints_go_into_the_store_and_out_again(ilf: Ilf, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ilf_client.aio.tasks import AsyncAnswers, AsyncComparisons, AsyncFeedback, 
 NAMES = [
     "AbortedError",
     "AlreadyExistsError",
+    "AnnotationAgreement",
     "AnnotationProgress",
     "Arm",
     "AsyncClient",
