@@ -23,6 +23,7 @@ from services.console.oidc import open_provider
 from services.console.pages import (
     agreement,
     annotate,
+    argilla,
     compare,
     contrast,
     jobs,
@@ -58,6 +59,7 @@ ROUTES: list[BaseRoute] = [
     *compare.routes,
     *review.routes,
     *agreement.routes,
+    *argilla.routes,
     *runs.routes,
     *new_run.routes,
     *run.routes,

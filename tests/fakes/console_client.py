@@ -8,8 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from ilf_client.models.runs import Progress
+from ilf_client.agreement import comparison_agreement, review_agreement
+from ilf_client.models.runs import Progress, Run
+from ilf_client.models.specs import RunSpec
 from ilf_client.models.tasks import (
+    AnnotationAgreement,
     AnnotationProgress,
     ComparisonTask,
     ComparisonTasks,
@@ -143,6 +146,7 @@ class FakeClient:
         self.comparisons = FakeComparisons({t.name: t for t in _comparisons(text)}, ComparisonTasks)
         self.reviews = FakeReviews({t.name: t for t in _reviews(text)}, ReviewTasks)
         self.answers = FakeAnswers(self)
+        self.runs = FakeRuns()
 
     async def __aenter__(self) -> FakeClient:
         return self
@@ -168,6 +172,12 @@ class FakeAnswers:
         ]
         return sorted(own, key=lambda task: task.answer_time or datetime.min, reverse=True)[:count]
 
+    async def agreement(self, *, run: str = "runs/-") -> AnnotationAgreement:
+        client = self._client
+        return AnnotationAgreement(
+            comparison_agreement(client.comparisons.tasks.values()), review_agreement(client.reviews.tasks.values())
+        )
+
     async def progress(self, *, annotator: str = "", run: str = "runs/-") -> AnnotationProgress:
         client = self._client
         answered = len(await self.latest(annotator, count=1000))
@@ -179,6 +189,14 @@ class FakeAnswers:
             answered,
             answered,
         )
+
+
+class FakeRuns:
+    """Two runs, of which one has tasks."""
+
+    async def list(self) -> AsyncIterator[Run]:
+        for name in ("summaries", "older"):
+            yield Run(f"runs/{name}", RunSpec())
 
 
 _GUIDELINES = """A summary is good when it says what happened, and to whom, in at most two sentences.

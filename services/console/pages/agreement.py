@@ -1,7 +1,8 @@
-"""Agreement: what people answered, how far along they are, and files of it."""
+"""Agreement: how far people are with their answers, how far they agree, and files of what they said."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from ilf_client import AsyncClient
+from ilf_client.models.tasks import AnnotationAgreement
 from ilf_common.errors import require
 from services.console import audit
 from services.console.identity import Role, needs
@@ -18,20 +21,39 @@ from services.console.views import answers as views
 from services.console.views.tasks import Task
 
 _NOT_IN_NAMES = re.compile(r"[^0-9A-Za-z.-]")
+_OFFERED_RUNS = 50
 _TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv"}
 
 
 @needs(Role.ENGINEER)
 async def show(request: Request) -> Response:
-    """How far people are with a run, or with all."""
-    run = request.query_params.get("run") or "-"
-    progress = await request.app.state.client.answers.progress(run=run)
+    """How far people are with a run, or with all, and how far they agree about one."""
+    run, client = request.query_params.get("run", "").removeprefix("runs/"), request.app.state.client
+    progress, names = await asyncio.gather(client.answers.progress(run=run or "-"), _newest_runs(client))
+    agreement: AnnotationAgreement | None = await client.answers.agreement(run=run) if run else None
     kinds = [
         ("feedback", "Feedback", "/annotate", progress.feedback),
         ("comparisons", "Comparisons", "/compare", progress.comparison),
         ("reviews", "Reviews", "/review", progress.review),
     ]
-    return page(request, "agreement.html", run="" if run == "-" else run.removeprefix("runs/"), kinds=kinds)
+    return page(
+        request,
+        "agreement.html",
+        run=run,
+        runs=names if run in names or not run else [run, *names],
+        kinds=kinds,
+        agreements=[("Comparisons", agreement.comparison), ("Reviews", agreement.review)] if agreement else [],
+        strength=views.strength,
+    )
+
+
+async def _newest_runs(client: AsyncClient) -> list[str]:
+    names: list[str] = []
+    async for run in client.runs.list():
+        names.append(run.name.removeprefix("runs/"))
+        if len(names) == _OFFERED_RUNS:
+            break
+    return names
 
 
 @needs(Role.ENGINEER)

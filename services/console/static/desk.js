@@ -102,7 +102,7 @@ function restore() {
 
 function keep() {
   const kept = drafts.keep(facts().user, facts().task, answerOf());
-  note(kept ? "Draft kept in this browser" : "No room for drafts in this browser: submit before you leave");
+  note(kept ? "Draft kept here" : "No room for drafts in this browser: submit before you leave");
 }
 
 function note(message) {

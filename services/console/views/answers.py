@@ -14,9 +14,17 @@ from ilf_client.models.tasks import ComparisonTask, FeedbackTask, ReviewTask, Ta
 from services.console.views.tasks import Task
 
 KINDS: dict[str, type[Task]] = {"feedback": FeedbackTask, "comparisons": ComparisonTask, "reviews": ReviewTask}
+_RELIABLE, _TENTATIVE = 0.8, 0.667
 _NOT_ANSWERS = {"lease_expire_time", "state", "guidelines", "nothing_to_change", "closed"}
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def strength(alpha: float) -> tuple[str, str]:
+    """What an alpha is worth, by the bounds that Krippendorff gives, and the kind of its badge."""
+    if alpha >= _RELIABLE:
+        return "reliable", "good"
+    return ("tentative", "warn") if alpha >= _TENTATIVE else ("too low to rely on", "bad")
 
 
 def columns(kind: type[Task]) -> list[str]:

@@ -9,8 +9,9 @@ import logging
 
 import pytest
 
-from ilf_client.models.tasks import Preference
+from ilf_client.models.tasks import Preference, ReviewTask, TaskState, Verdict
 from ilf_common.errors import NotFoundError
+from services.console.views.answers import strength
 from tests.unit.services.console.conftest import Browser
 
 TEXT = '=1+1 "quoted", é\nsecond line <b>'
@@ -31,6 +32,36 @@ async def test_progress_stands_with_the_files(engineer: Browser) -> None:
     shown = engineer.get("/agreement?run=summaries").text
     assert "2 of 6" in shown
     assert 'href="/agreement/answers?kind=reviews&amp;form=csv&amp;run=summaries"' in shown
+
+
+async def test_a_run_shows_how_far_its_people_agree_and_who_does_not(engineer: Browser) -> None:
+    for item, verdicts in enumerate(("yes yes no", "no no no", "partly yes yes"), start=1):
+        for person, verdict in zip(("Ana", "Bob", "Cleo"), verdicts.split(), strict=True):
+            name = f"runs/summaries/reviewTasks/{item}-{person}"
+            engineer.client.reviews.tasks[name] = ReviewTask(
+                name, f"post-{item}", "c", "i", "f", "r", person, state=TaskState.DONE, verdict=Verdict(verdict)
+            )
+    shown = engineer.get("/agreement?run=summaries").text
+    # By hand: 4 yes, 4 no, 1 partly; 1 - (9 - 1) * (2 + 0 + 2) / (9² - 4² - 4² - 1²).
+    assert '<strong class="figures">0.33</strong>' in shown
+    assert "too low to rely on" in shown
+    assert "3 answered by more than one, 3 people" in shown
+    assert 'Bob</th><td class="number">66.7%' in shown
+    assert "people.comparisons_per_pair" in shown, "an empty half says what to do"
+
+
+def test_without_a_run_the_page_asks_for_one(engineer: Browser) -> None:
+    shown = engineer.get("/agreement").text
+    assert "Choose a run" in shown
+    assert '<option value="older">older</option>' in shown
+    assert '<option value="gone" selected>' in engineer.get("/agreement?run=runs/gone").text
+
+
+@pytest.mark.parametrize(
+    ("alpha", "word"), [(1.0, "reliable"), (0.8, "reliable"), (0.7, "tentative"), (0.6, "too low to rely on")]
+)
+def test_alphas_have_words(alpha: float, word: str) -> None:
+    assert strength(alpha)[0] == word
 
 
 async def test_json_lines_are_exact_and_hold_answers_alone(engineer: Browser) -> None:
