@@ -62,13 +62,13 @@ def test_a_run_leads_to_its_samples_and_back_by_links_that_can_be_shared(
     page.get_by_role("link", name="done", exact=True).click()
     expect(page.get_by_role("heading", name="done")).to_be_visible()
     page.get_by_role("link", name="Samples", exact=True).click()
-    page.get_by_label("Text").fill("done context 3")
+    page.get_by_role("searchbox", name="Text").fill("done context 4")
     page.get_by_role("button", name="Show", exact=True).click()
     expect(page.get_by_role("article")).to_have_count(1)
-    expect(page.get_by_role("article").get_by_label("Refinement 1")).to_be_visible()
+    expect(page.get_by_role("article").get_by_label("Refinement 1", exact=True)).to_be_visible()
     shared = ann.open_tab(page.url.removeprefix(full.url))
     expect(shared.get_by_role("article")).to_have_count(1)
-    expect(shared.get_by_label("Text")).to_have_value("done context 3")
+    expect(shared.get_by_role("searchbox", name="Text")).to_have_value("done context 4")
 
 
 def test_a_point_of_the_plot_leads_to_its_sample(person: Callable[..., Person], full: World) -> None:
