@@ -58,7 +58,7 @@ async def metrics(request: Request) -> Response:
     except FailedPreconditionError as error:
         if error.reason != "NOT_MEASURED":
             raise
-    return page(request, "contrast_metrics.html", found=found, chosen=chosen)
+    return page(request, "contrast_metrics.html", found=found, chosen=chosen, command=_command(chosen))
 
 
 async def _chosen(request: Request) -> tuple[Run, int, Run, int] | None:

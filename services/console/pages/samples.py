@@ -37,7 +37,6 @@ async def show(request: Request) -> Response:
         found = await _fetch(request, run, search, search.size, search.page)
     except InvalidArgumentError as error:
         wrong = violations(error)
-    limit = min(search.size, 100)
     return page(
         request,
         "samples.html",
@@ -52,9 +51,7 @@ async def show(request: Request) -> Response:
         orders=_ORDERS,
         sizes=SIZES,
         heights=HEIGHTS,
-        command=commands.list_samples(
-            run.name, search.iteration, search.where, search.order_by, search.descending, limit
-        ),
+        command=_command(run, search, search.size),
     )
 
 
@@ -79,6 +76,7 @@ async def plot(request: Request) -> Response:
         heights=HEIGHTS,
         search=search,
         run=run,
+        command=_command(run, search, _POINTS),
     )
 
 
@@ -91,6 +89,10 @@ def _search(request: Request, run: Run) -> SampleSearch:
     params = request.query_params
     search = read_search(params, params.getlist("item"))
     return search if search.iteration else replace(search, iteration=newest_refined(run))
+
+
+def _command(run: Run, search: SampleSearch, limit: int) -> str:
+    return commands.list_samples(run.name, search.iteration, search.where, search.order_by, search.descending, limit)
 
 
 async def _fetch(request: Request, run: Run, search: SampleSearch, size: int, token: str) -> SamplePage:

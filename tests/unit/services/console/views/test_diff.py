@@ -35,10 +35,20 @@ def test_a_removed_word_is_marked_alone() -> None:
 def test_words_changed_side_by_side_are_one_change() -> None:
     assert word_diff("the old cat sat", "the new dog sat") == [
         Piece(SAME, "the "),
-        Piece(GONE, "old cat"),
-        Piece(NEW, "new dog"),
-        Piece(SAME, " sat"),
+        Piece(GONE, "old cat "),
+        Piece(NEW, "new dog "),
+        Piece(SAME, "sat"),
     ]
+
+
+def test_the_space_after_a_word_is_a_difference_of_its_own() -> None:
+    assert word_diff("one two three", "one two\nthree") == [
+        Piece(SAME, "one two"),
+        Piece(GONE, " "),
+        Piece(NEW, "\n"),
+        Piece(SAME, "three"),
+    ]
+    assert word_diff("Done.", "Done. Thanks.") == [Piece(SAME, "Done."), Piece(NEW, " Thanks.")]
 
 
 def test_parts_of_a_word_are_no_difference_of_their_own() -> None:
