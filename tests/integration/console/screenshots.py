@@ -31,7 +31,7 @@ PAGES = {
     "runs": "/runs",
     "new-run": "/runs/new",
     "run": "/runs/words",
-    "samples": "/runs/words/samples?iteration=1&order_by=score&text=Remove",
+    "samples": "/runs/words/samples?iteration=1&order_by=score",
     "plot": "/runs/words/samples/plot?iteration=1",
     "contrast": "/contrast?first=words&first_iteration=1&second=at-random&second_iteration=1",
     "reliability": "/runs/words/reliability?iteration=1",

@@ -25,6 +25,7 @@ PAGES = {
     "policies": "/policies",
     "promote": "/policies/promote?alias=live&name=done/it-1",
     "pools": "/pools",
+    "agreement": "/agreement?run=done",
     "cancel": "/runs/waits/cancel",
     "compare": "/compare?run=done",
     "review": "/review?run=done",
