@@ -259,7 +259,7 @@ def test_a_terminal_shows_a_table(ilf: Ilf, services: FakeServices, monkeypatch:
     monkeypatch.setattr("ilf_client.cli.watching.is_terminal", lambda: True)
     services.run = succeeded(waiting=orchestrator.Waiting(reason="PEOPLE"))
     output = ilf("runs", "watch", "toy").stdout
-    assert "refine" in output and "2/2" in output and "0.2/s" in output and "PEOPLE" in output
+    assert "refine" in output and "2/2" in output and "12.0/min" in output and "PEOPLE" in output
 
 
 def test_detaching_leaves_the_run_alone(ilf: Ilf, services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,5 +184,5 @@ def test_data_from_elsewhere_read_no_file(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "mine").write_text('name: mine\ntext: "{context}"\n')
     monkeypatch.chdir(tmp_path)
     assert build(RunSpec, {"generate": {"template": "mine"}}, folder=None).generate.template == "mine"
-    with pytest.raises(InvalidArgumentError, match="'mine.yaml' is a file"):
+    with pytest.raises(InvalidArgumentError, match=r"'mine\.yaml' is a file"):
         build(RunSpec, {"generate": {"template": "mine.yaml"}}, folder=None)
