@@ -24,10 +24,12 @@ from services.orchestrator.run import Run
 from services.orchestrator.sample_query import SamplePlace, SampleQuery
 from services.orchestrator.shards import ShardId, ShardRecord, shard_count
 
-# Nothing is fetched from anywhere, and no statement reaches other files.
+# A checkpoint writes the last rows of a table anew, so there should be few. Nothing is fetched from anywhere, and no
+# statement reaches other files.
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "256MB",
     "threads": 2,
+    "checkpoint_threshold": "128MB",
     "enable_external_access": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
