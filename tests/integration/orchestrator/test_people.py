@@ -90,7 +90,6 @@ async def test_one_task_goes_to_one_annotator_at_a_time(tmp_path: Path, database
 async def test_an_expired_lease_goes_to_somebody_else(tmp_path: Path, database_url: str | None) -> None:
     async with waiting_run(tmp_path, database_url, train=1, lease="0.2s") as (here, run):
         (task,) = await lease(here, run, "ann")
-        assert await lease(here, run, "bob") == []
         await asyncio.sleep(0.3)
         assert await refused(submit(here, task, "ann")) == "LEASE_EXPIRED"
         (again,) = await lease(here, run, "bob")
