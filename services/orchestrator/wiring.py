@@ -107,7 +107,8 @@ class Orchestrator:
         self._runs.attach(self._workflows, self._pools)
         maker = TaskMaker(self._runs, tasks, shards, clock)
         people = PeopleService(self._runs, tasks, maker, clock, signal)
-        samples = SampleBrowser(shards, SampleIndexFiles(Path(settings.state_dir) / "samples", shards))
+        self._sample_index = SampleIndexFiles(Path(settings.state_dir) / "samples", shards)
+        samples = SampleBrowser(shards, self._sample_index)
         self._servicer = OrchestratorServicer(self._runs, people, shards, samples, self._pools.board)
         self._data = DataServicer(
             UploadService(UploadFiles(store), settings.uploads.max_bytes), DownloadService(DownloadFiles(store))
@@ -154,6 +155,7 @@ class Orchestrator:
         for metrics in self._metrics:
             with contextlib.suppress(KeyError):
                 REGISTRY.unregister(metrics)
+        self._sample_index.stop()
         await self._pools.stop()
         await self._runs.stop()
         self._workflows.shut_down()

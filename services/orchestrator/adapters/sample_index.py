@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from ilf_common.errors import UnavailableError
 from services.orchestrator.adapters import sample_sql
 from services.orchestrator.adapters.shard_files import ShardFiles
 from services.orchestrator.browse import SAMPLE_STAGES
@@ -35,6 +37,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
 }
 _READERS = 8
+_RETRY_SECONDS = 5.0
 _ROWS_AT_ONCE = 8192
 _SCORE = "scores.list.element"
 _COLUMNS = {
@@ -86,46 +89,77 @@ class SampleIndexFiles:
     Args:
         folder: Where the files lie.
         shards: What they follow from.
+        patience: Seconds that a caller waits for many shards to be taken in.
     """
 
-    def __init__(self, folder: Path, shards: ShardFiles) -> None:
+    def __init__(self, folder: Path, shards: ShardFiles, *, patience: float = 20.0) -> None:
         self._folder = folder
         self._shards = shards
+        self._patience = patience
+        self._stopped = threading.Event()
+        self._following: dict[Path, asyncio.Task[None]] = {}
         self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def find(
         self, run: Run, iteration: int, query: SampleQuery, after: SamplePlace | None, limit: int
     ) -> FoundSamples:
-        """The first rows of a query, or the first ones after a place; brings the file up to date before."""
-        # A caller whose time is over leaves the work to those who ask next.
-        return await asyncio.shield(self._found(run, iteration, query, after, limit))
+        """The first rows of a query, or the first ones after a place; brings the file up to date before.
 
-    async def _found(
-        self, run: Run, iteration: int, query: SampleQuery, after: SamplePlace | None, limit: int
-    ) -> FoundSamples:
+        Raises:
+            UnavailableError: SAMPLES_NOT_INDEXED; many shards are to be taken in, which goes on meanwhile.
+        """
         path = self._path(run, iteration)
+        await self._follow(path, run, iteration)
+        # A file is opened once at a time, also when the caller has gone while the search is at work.
+        return await asyncio.shield(self._search(path, query, after, limit))
+
+    async def _follow(self, path: Path, run: Run, iteration: int) -> None:
+        """Waits for the file to follow the shards; all who ask meanwhile wait for the same work."""
+        if path not in self._following:
+            self._following[path] = asyncio.create_task(self._take_in(path, run, iteration))
+            self._following[path].add_done_callback(lambda _: self._following.pop(path))
+        work = self._following[path]
+        await asyncio.wait({work}, timeout=self._patience)
+        if not work.done():
+            raise UnavailableError(
+                f"The samples of {run.name}, iteration {iteration}, are being indexed, which many samples need once. "
+                "Ask again in some seconds.",
+                reason="SAMPLES_NOT_INDEXED",
+                metadata={"resource": run.name},
+                retry_after=_RETRY_SECONDS,
+            )
+        work.result()
+
+    async def _take_in(self, path: Path, run: Run, iteration: int) -> None:
         first = ShardId(run.id, iteration, INPUT, 0)
         rows = await self._shards.finished_rows(first)
+        async with self._locks[path]:
+            await asyncio.to_thread(self._refresh, path, run, first, rows)
 
-        def work() -> FoundSamples:
+    async def _search(self, path: Path, query: SampleQuery, after: SamplePlace | None, limit: int) -> FoundSamples:
+        def search() -> FoundSamples:
             with _opened(path) as database:
-                self._refresh(database, run, first, rows)
                 return sample_sql.find(database, query, after, limit)
 
-        # One at a time: a file is opened once, and a search has all processors already.
         async with self._locks[path]:
-            return await asyncio.to_thread(work)
+            return await asyncio.to_thread(search)
+
+    def stop(self) -> None:
+        """Ends the work after the shards at hand; the next process goes on with the others."""
+        self._stopped.set()
 
     def _path(self, run: Run, iteration: int) -> Path:
         return self._folder / f"layout-{sample_sql.LAYOUT}" / run.id / f"it-{iteration}.duckdb"
 
-    def _refresh(self, database: duckdb.DuckDBPyConnection, run: Run, first: ShardId, rows: int | None) -> None:
+    def _refresh(self, path: Path, run: Run, first: ShardId, rows: int | None) -> None:
         """Takes in what shards were published or changed since the last time."""
-        known = sample_sql.versions(database)
-        shards = (ShardId(run.id, first.iteration, INPUT, index) for index in self._indices(run, first, rows))
-        open_ones = [one for one in shards if known.get(one.index, ("", -1))[1] != run.generation]
-        with ThreadPoolExecutor(_READERS) as readers:
+        with _opened(path) as database, ThreadPoolExecutor(_READERS) as readers:
+            known = sample_sql.versions(database)
+            shards = (ShardId(run.id, first.iteration, INPUT, index) for index in self._indices(run, first, rows))
+            open_ones = [one for one in shards if known.get(one.index, ("", -1))[1] != run.generation]
             for some in _in_parts(open_ones, max(1, _ROWS_AT_ONCE // run.spec.shard_rows)):
+                if self._stopped.is_set():
+                    raise UnavailableError("The orchestrator is going down; ask again when it is back.")
                 now = [shard for shard in readers.map(self._look, some) if shard.records]
                 if not now:
                     continue

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ilf_common.artifacts import ArtifactStore
+from ilf_common.errors import UnavailableError
 from services.orchestrator.adapters.sample_index import SampleIndexFiles
 from services.orchestrator.adapters.shard_files import ShardFiles
 from services.orchestrator.models import RunSpec
@@ -249,6 +250,27 @@ async def test_many_ask_at_once(browser: SampleBrowser) -> None:
     queries = [SampleQuery(order_by=order) for order in SampleOrder] * 3
     found = await asyncio.gather(*(names(browser, query) for query in queries))
     assert all(sorted(one) == ["a", "b", "c", "d", "e", "g", "kept"] for one in found)
+
+
+async def test_who_cannot_wait_for_many_shards_is_told_so_and_the_work_goes_on(copied: Path) -> None:
+    shutil.rmtree(copied / "index", ignore_errors=True)
+    shards = ShardFiles(ArtifactStore(str(copied / "store")))
+    index = SampleIndexFiles(copied / "index", shards, patience=0.0)
+    with pytest.raises(UnavailableError) as caught:
+        await index.find(RUN, 1, SampleQuery(descending=True), None, 100)
+    assert caught.value.reason == "SAMPLES_NOT_INDEXED"
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
+    patient = SampleIndexFiles(copied / "index", shards)
+    patient.stop()
+    assert (await patient.find(RUN, 1, SampleQuery(descending=True), None, 100)).total == len(ROWS)
+
+
+async def test_a_process_that_goes_down_takes_in_no_more_shards(copied: Path) -> None:
+    shutil.rmtree(copied / "index", ignore_errors=True)
+    index = SampleIndexFiles(copied / "index", ShardFiles(ArtifactStore(str(copied / "store"))))
+    index.stop()
+    with pytest.raises(UnavailableError, match="going down"):
+        await index.find(RUN, 1, SampleQuery(descending=True), None, 100)
 
 
 async def test_a_place_far_behind_all_rows_finds_none_and_still_counts(published: Path) -> None:
