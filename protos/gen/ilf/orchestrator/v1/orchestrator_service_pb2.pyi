@@ -362,7 +362,9 @@ class FeedbackStage(_message.Message):
 
     @_builtins.property
     def nothing_to_change(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Feedback texts that say that nothing is to be changed; compared without case and outer punctuation."""
+        """Feedback texts that say that nothing is to be changed; compared without case and outer punctuation.
+        PEOPLE: "Nothing to change." where there is none.
+        """
 
     def __init__(
         self,

@@ -31,9 +31,10 @@ class OrchestratorServiceStub:
     Reasons: INVALID_FIELD, RUN_NOT_FOUND, REQUEST_ID_CONFLICT, RUN_NOT_RESUMABLE, DATASET_NOT_FOUND, DATASET_INVALID,
     FEEDBACK_NOT_FOR_OUTPUT (FAILED_PRECONDITION: column feedback with a regenerated initial output), URI_OUTSIDE_STORE,
     TASK_NOT_FOUND, LEASE_EXPIRED, LEASE_TAKEN, TASK_DONE, RUN_EXISTS, MODEL_NOT_FOUND, REWARD_MODEL_NOT_FOUND,
-    NO_REWARD_SERVICE (FAILED_PRECONDITION: reward models where none are served), DATABASE_UNAVAILABLE. A failed
-    run's error carries TOO_MANY_BAD_ROWS, MODEL_CHANGED, NO_TRAINING_ROWS, SHARD_BROKEN, PLUGIN_BROKEN, WORKFLOW_LOST,
-    the reason of its finetune job, or that of the call that was refused.
+    NO_REWARD_SERVICE (FAILED_PRECONDITION: reward models where none are served), DATABASE_UNAVAILABLE,
+    SAMPLES_NOT_INDEXED (UNAVAILABLE: ask again in some seconds). A failed run's error carries TOO_MANY_BAD_ROWS,
+    MODEL_CHANGED, NO_TRAINING_ROWS, SHARD_BROKEN, PLUGIN_BROKEN, WORKFLOW_LOST, the reason of its finetune job, or that of
+    the call that was refused.
     """
 
     def __init__(self, channel):
@@ -135,9 +136,10 @@ class OrchestratorServiceServicer:
     Reasons: INVALID_FIELD, RUN_NOT_FOUND, REQUEST_ID_CONFLICT, RUN_NOT_RESUMABLE, DATASET_NOT_FOUND, DATASET_INVALID,
     FEEDBACK_NOT_FOR_OUTPUT (FAILED_PRECONDITION: column feedback with a regenerated initial output), URI_OUTSIDE_STORE,
     TASK_NOT_FOUND, LEASE_EXPIRED, LEASE_TAKEN, TASK_DONE, RUN_EXISTS, MODEL_NOT_FOUND, REWARD_MODEL_NOT_FOUND,
-    NO_REWARD_SERVICE (FAILED_PRECONDITION: reward models where none are served), DATABASE_UNAVAILABLE. A failed
-    run's error carries TOO_MANY_BAD_ROWS, MODEL_CHANGED, NO_TRAINING_ROWS, SHARD_BROKEN, PLUGIN_BROKEN, WORKFLOW_LOST,
-    the reason of its finetune job, or that of the call that was refused.
+    NO_REWARD_SERVICE (FAILED_PRECONDITION: reward models where none are served), DATABASE_UNAVAILABLE,
+    SAMPLES_NOT_INDEXED (UNAVAILABLE: ask again in some seconds). A failed run's error carries TOO_MANY_BAD_ROWS,
+    MODEL_CHANGED, NO_TRAINING_ROWS, SHARD_BROKEN, PLUGIN_BROKEN, WORKFLOW_LOST, the reason of its finetune job, or that of
+    the call that was refused.
     """
 
     def CreateRun(self, request, context):
@@ -363,9 +365,10 @@ class OrchestratorService:
     Reasons: INVALID_FIELD, RUN_NOT_FOUND, REQUEST_ID_CONFLICT, RUN_NOT_RESUMABLE, DATASET_NOT_FOUND, DATASET_INVALID,
     FEEDBACK_NOT_FOR_OUTPUT (FAILED_PRECONDITION: column feedback with a regenerated initial output), URI_OUTSIDE_STORE,
     TASK_NOT_FOUND, LEASE_EXPIRED, LEASE_TAKEN, TASK_DONE, RUN_EXISTS, MODEL_NOT_FOUND, REWARD_MODEL_NOT_FOUND,
-    NO_REWARD_SERVICE (FAILED_PRECONDITION: reward models where none are served), DATABASE_UNAVAILABLE. A failed
-    run's error carries TOO_MANY_BAD_ROWS, MODEL_CHANGED, NO_TRAINING_ROWS, SHARD_BROKEN, PLUGIN_BROKEN, WORKFLOW_LOST,
-    the reason of its finetune job, or that of the call that was refused.
+    NO_REWARD_SERVICE (FAILED_PRECONDITION: reward models where none are served), DATABASE_UNAVAILABLE,
+    SAMPLES_NOT_INDEXED (UNAVAILABLE: ask again in some seconds). A failed run's error carries TOO_MANY_BAD_ROWS,
+    MODEL_CHANGED, NO_TRAINING_ROWS, SHARD_BROKEN, PLUGIN_BROKEN, WORKFLOW_LOST, the reason of its finetune job, or that of
+    the call that was refused.
     """
 
     @staticmethod
