@@ -107,7 +107,7 @@ class FeedbackStage:
         plugin_address: PLUGIN: host:port of the program that the user runs.
         annotators_per_item: PEOPLE: default 1.
         lease: PEOPLE: how long a task stays with one annotator. Default 15 minutes.
-        nothing_to_change: Feedback texts that ask for no change.
+        nothing_to_change: Feedback texts that ask for no change. PEOPLE: "Nothing to change." where none is given.
         on_nothing_to_change: KEEP trains on the initial output (default), SKIP leaves the item out.
     """
 
