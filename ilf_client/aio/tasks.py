@@ -25,6 +25,7 @@ from ilf_client.models.tasks import (
     ReviewTasks,
     Verdict,
 )
+from ilf_common.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceAsyncStub
@@ -61,7 +62,11 @@ class AsyncFeedback:
     ) -> FeedbackTask:
         """Answers a task; sent again it edits one's own feedback, until the run has gone on."""
         request = pb.SubmitFeedbackRequest(
-            request_id=new_request_id(request_id), name=name, annotator=annotator, feedback=feedback, flags=flags
+            request_id=new_request_id(request_id),
+            name=name,
+            annotator=annotator,
+            feedback=_whole("feedback", feedback),
+            flags=flags,
         )
         return from_proto(await self._transport.call(self._stub.SubmitFeedback, request, timeout), FeedbackTask)
 
@@ -120,7 +125,7 @@ class AsyncComparisons:
             name=name,
             annotator=annotator,
             preference=pb.Preference.Value(f"PREFERENCE_{preference.name}"),
-            reason=reason,
+            reason=_whole("reason", reason),
             flags=flags,
         )
         return from_proto(await self._transport.call(self._stub.SubmitComparison, request, timeout), ComparisonTask)
@@ -249,6 +254,18 @@ class AsyncAnswers:
             comparison_agreement([task async for task in comparisons.show(run=run, timeout=timeout)]),
             review_agreement([task async for task in reviews.show(run=run, timeout=timeout)]),
         )
+
+
+def _whole(field: str, text: str) -> str:
+    """The text, refused where it holds half of a surrogate pair, as a browser's string may: UTF-8 has no such thing."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        position = error.start
+        raise InvalidArgumentError.of(
+            field, f"holds half a character (U+{ord(text[position]):04X}) at position {position + 1}; take it out"
+        ) from None
+    return text
 
 
 def _task(answer: pb.Answer) -> FeedbackTask | ComparisonTask | ReviewTask:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from ilf.orchestrator.v1 import orchestrator_service_pb2 as orchestrator
 
+from ilf_client import AsyncClient, Preference
 from ilf_client.argilla import user_id
+from ilf_common.errors import InvalidArgumentError
 from tests.fakes.ilf_server import FakeServices
 from tests.rpc.client.test_cli import Ilf, ilf, succeeded
 
@@ -140,3 +142,14 @@ def test_files_that_are_no_records_are_refused(ilf: Ilf, tmp_path: Path, content
     target.write_text(content, encoding="utf-8")
     result = ilf("feedback", "import", str(target), "toy")
     assert result.exit_code == 2 and "records" in result.stderr and "Traceback" not in result.stderr
+
+
+async def test_half_characters_are_refused_before_they_are_sent(client: AsyncClient, services: FakeServices) -> None:
+    for call in (
+        client.feedback.submit("runs/toy/feedbackTasks/a", "ann", "ab\ud800"),
+        client.comparisons.submit("runs/toy/comparisonTasks/a", "ann", Preference.A, reason="ab\udc80"),
+    ):
+        with pytest.raises(InvalidArgumentError) as caught:
+            await call
+        assert "position 3" in caught.value.violations[0].description
+    assert not services.calls["SubmitFeedback"] and not services.calls["SubmitComparison"]
