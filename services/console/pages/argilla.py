@@ -39,8 +39,9 @@ async def upload(request: Request) -> Response:
         raise InvalidArgumentError.of("file", "Choose a file first: the JSON that Dataset.records.to_json writes.")
     done = await asyncio.to_thread(_submit, request.app.state.settings.services, run, await file.read())
     audit.record(request, "import", run, taken=done.taken, left=done.left)
-    left = f"; {done.left:,} are of no open task and were left out" if done.left else ""
-    flash(request, f"{done.taken:,} answers were taken{left}.", "good" if done.taken else "bad")
+    left = "; the others are of no task that is open" if done.left else ""
+    message = f"{done.taken:,} of {done.taken + done.left:,} answers were taken{left}."
+    flash(request, message, "good" if done.taken else "bad")
     return RedirectResponse(f"/agreement?run={quote(run)}", status_code=303)
 
 

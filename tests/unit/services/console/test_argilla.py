@@ -57,8 +57,8 @@ def test_responses_of_a_file_are_submitted_and_counted(
     assert (answer.status_code, answer.headers["location"]) == (303, "/agreement?run=summaries")
     assert came == [("summaries", {"u": {(1, "post-1"): "é"}})]
     shown = engineer.get("/agreement?run=summaries").text
-    assert "1,200 answers were taken; 3 are of no open task and were left out." in shown
-    assert "1,200 answers" not in engineer.get("/agreement?run=summaries").text, "a message is shown once"
+    assert "1,200 of 1,203 answers were taken; the others are of no task that is open." in shown
+    assert "1,200 of" not in engineer.get("/agreement?run=summaries").text, "a message is shown once"
     (line,) = [record for record in caplog.records if record.name == "ilf.console.audit"]
     assert (line.action, line.taken, line.left) == ("import", 1200, 3)  # type: ignore[attr-defined]
 
