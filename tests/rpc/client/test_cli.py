@@ -276,11 +276,13 @@ def test_detaching_leaves_the_run_alone(ilf: Ilf, services: FakeServices, monkey
     "arguments",
     [
         ("runs", "list"),
+        ("runs", "list", "--state", "succeeded", "--text", "toy"),
         ("runs", "show", "toy"),
         ("runs", "cancel", "toy"),
         ("runs", "resume", "toy"),
         ("runs", "explain", "toy"),
         ("runs", "samples", "toy"),
+        ("runs", "samples", "toy", "--not-failed", "--min-length", "1", "--order-by", "length", "--descending"),
         ("runs", "watch", "toy"),
         ("runs", "report", "toy"),
         ("policies", "list"),
@@ -304,6 +306,21 @@ def test_every_command_speaks_json_and_plain_text(ilf: Ilf, services: FakeServic
     except ValueError:
         [json.loads(line) for line in as_json.stdout.splitlines()]
     assert ilf(*arguments).exit_code == 0
+
+
+def test_conditions_of_runs_and_samples_reach_the_server(ilf: Ilf, services: FakeServices) -> None:
+    services.run = succeeded()
+    ilf("runs", "list", "--state", "failed", "--text", "toy")
+    asked = services.calls["ListRuns"][-1]
+    assert (list(asked.states), asked.text) == ([orchestrator.RUN_STATE_FAILED], "toy")
+    conditions = ("--text", "cat", "--min-score", "0.5", "--failed", "--item", "a", "--order-by", "spread")
+    ilf("runs", "samples", "toy", "--iteration", "2", *conditions, "--descending", "--limit", "7")
+    asked = services.calls["ListSamples"][-1]
+    assert (asked.iteration, asked.page_size, asked.descending) == (2, 7, True)
+    assert asked.order_by == orchestrator.SAMPLE_ORDER_SPREAD
+    found = asked.filter
+    assert (found.text, found.min_score, found.failed, list(found.item_ids)) == ("cat", 0.5, True, ["a"])
+    assert not found.HasField("max_score")
 
 
 def test_jobs_are_created_from_a_file(ilf: Ilf, services: FakeServices, tmp_path: Path) -> None:
