@@ -1,4 +1,4 @@
-"""The five real services in their own processes, started by `ilf up` as a user starts them."""
+"""The five real services and the console in their own processes, started by `ilf up` as a user starts them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     (folder / "examples").symlink_to(ROOT / "examples")
     long = build_tiny_model(folder / "long", max_positions=2048)
-    ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
+    console, *numbers = free_ports(len(DEFAULT_PORTS) + 1)
+    ports = dict(zip(DEFAULT_PORTS, numbers, strict=True))
     addresses = {f"ILF_{service.upper()}_ADDRESS": f"127.0.0.1:{port}" for service, port in ports.items()}
     plain = {name: value for name, value in os.environ.items() if not name.startswith("ILF_")}
     running = Stack(folder, {**plain, **addresses, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'protos' / 'gen'}"})
@@ -63,9 +64,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         running.ilf(
             "up",
             *settings,
+            f"--set=console.server.port={console}",
             f"--set=models={{tiny: {WORD_REMOVAL}, long: {long}}}",
             "--set=refinement.engine={kind: transformers, threads: 1}",
             "--set=finetune.trainer={threads: 1}",
+            "--wait=500",
+            timeout=560,
         )
         yield running
     finally:
