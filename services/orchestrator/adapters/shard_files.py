@@ -229,7 +229,8 @@ def _rows_at(part: parquet.ParquetFile, positions: Sequence[int]) -> pa.Table:
     groups = sorted(set(group_of.values()))
     begins = dict(zip(groups, accumulate((sizes[group] for group in groups), initial=0), strict=False))
     table = part.read_row_groups(groups, use_threads=False)
-    return table.take([begins[group_of[position]] + position - starts[group_of[position]] for position in positions])
+    places = (begins[group_of[position]] + position - starts[group_of[position]] for position in positions)
+    return pa.concat_tables([table.slice(place, 1) for place in places])
 
 
 def _write_rows(writer: parquet.ParquetWriter, rows: Sequence[TrainingRow]) -> int:
