@@ -1,4 +1,4 @@
-"""Best-of-N and evaluation through the real services: real samples, judges on Ray Serve, likelihoods."""
+"""Best-of-N and evaluation through the real services: real samples, judges on Ray Serve, likelihoods, rewards."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.experiments.word_removal import WordRemoval
 from tests.e2e.conftest import ROOT, Stack
 
 pytestmark = pytest.mark.engine
@@ -91,3 +92,42 @@ rouge: true
     report = json.loads(stack.ilf("judges", "calibrate", "labelled.jsonl", "--ranker", ranker, "-o", "json"))
     assert [judge["judge"] for judge in report["judges"]] == ["ensemble", "instruct_rm_1"]
     assert report["rows"] == ROWS
+
+
+@pytest.mark.timeout(600)
+def test_a_reward_model_that_was_trained_here_chooses_and_is_not_believed_about_its_own_choices(stack: Stack) -> None:
+    rows = WordRemoval().rows("train", 64, 0)
+    pairs = [{"prompt": row.context, "chosen": row.reference, "rejected": row.initial_output} for row in rows]
+    write(stack.folder / "pairs.jsonl", "".join(json.dumps(pair) + "\n" for pair in pairs))
+    options = ("--learning-rate", "5e-4", "--epochs", "4", "--batch-size", "16", "-o", "json")
+    job = json.loads(stack.ilf("reward", "train", "tiny", "pairs.jsonl", "rewards/e2e", *options))["job"]
+    stack.ilf("jobs", "watch", job, timeout=400)
+    stack.ilf("reward", "load", "rm", "rewards/e2e")
+    data = [
+        {"id": row.id, "context": row.context, "initial_output": row.initial_output, "reference": row.reference}
+        for row in WordRemoval().rows("test", ROWS, 0)
+    ]
+    write(stack.folder / "rewarded.jsonl", "".join(json.dumps(row) + "\n" for row in data))
+    write(
+        stack.folder / "chosen.yaml",
+        "dataset: rewarded.jsonl\npolicy: tiny\nn: 2\nsampling: {max_new_tokens: 24}\nreward_models: [rm]\n",
+    )
+    stack.ilf("best-of-n", "chosen.yaml")
+    write(
+        stack.folder / "rewarded.yaml",
+        """
+dataset: rewarded.jsonl
+arms:
+  - {name: people, column: reference}
+  - {name: first, column: initial_output}
+  - {name: chosen, pool: chosen.work}
+evaluators:
+  - {name: rewards, reward_models: [rm]}
+""",
+    )
+    result = json.loads(stack.ilf("eval", "rewarded.yaml", "-o", "json"))
+    wins = {(one["arm"], one["rival"]): one for one in result["figures"] if one["measure"] == "win_rate"}
+    assert result["dropped"] == {} and all(one["estimate"]["n"] == ROWS for one in wins.values())
+    assert wins["people", "first"]["estimate"]["value"] > 0.5 and wins["people", "first"]["self_judged"] == ""
+    assert "rewards shares" in wins["people", "chosen"]["self_judged"]
+    stack.ilf("reward", "unload", "rm")
