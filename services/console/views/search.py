@@ -78,7 +78,7 @@ def read_search(params: Mapping[str, str], item_ids: Sequence[str] = ()) -> Samp
     where = SampleFilter(
         text=params.get("text", ""),
         failed=reader.one_of("failed", _FAILED, None),
-        item_ids=tuple(item_ids),
+        item_ids=tuple(filter(None, item_ids)),
         **numbers,  # type: ignore[arg-type]
     )
     orders = {order.value: order for order in SampleOrder if order is not SampleOrder.UNSPECIFIED}

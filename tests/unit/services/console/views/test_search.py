@@ -45,6 +45,11 @@ def test_the_page_begins_anew_unless_it_is_named() -> None:
     assert search.query(iteration=2) == "iteration=2"
 
 
+def test_fields_that_a_form_sends_empty_are_no_conditions() -> None:
+    names = ("iteration", "text", "min_score", "max_length", "failed", "order_by", "size")
+    assert read_search(dict.fromkeys(names, ""), [""]) == SampleSearch()
+
+
 def test_each_wrong_value_is_named_with_what_is_wanted() -> None:
     wrong = {"min_score": "nan", "max_spread": "1e999", "min_length": "1.5", "size": "11", "order_by": "luck"}
     with pytest.raises(InvalidArgumentError) as caught:
