@@ -88,10 +88,11 @@ async def test_an_idle_queue_takes_a_call_larger_than_itself(queue: WorkQueue) -
 
 
 async def test_leaving_the_iterator_ends_the_step_in_the_middle(queue: WorkQueue) -> None:
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def endless(call: Call) -> Iterator[list[int]]:
         yield [1]
+        begun.set()
         try:
             while True:
                 call.raise_if_abandoned()
@@ -101,6 +102,7 @@ async def test_leaving_the_iterator_ends_the_step_in_the_middle(queue: WorkQueue
 
     async with aclosing(queue.stream(2, endless)) as results:
         assert await anext(results) == 1
+        assert await asyncio.to_thread(begun.wait, 10)
     assert await asyncio.to_thread(ended.wait, 10)
     assert await collect(queue, 1, steps([7])) == [7]
 
