@@ -82,8 +82,13 @@ class Journal:
                 self.go_on(self)
 
     async def _try_to_save(self) -> bool:
+        saving = asyncio.ensure_future(self._store.save(self._run))
         try:
-            await self._store.save(self._run)
+            await asyncio.shield(saving)
+        except asyncio.CancelledError:
+            # A write that has begun goes on, and must not overtake the next one, which waits for this one's lock.
+            await asyncio.wait({saving})
+            raise
         except RetryableError as error:
             self.wait(self, error.reason, error.message)
             return False

@@ -1,5 +1,11 @@
+from __future__ import annotations
+
+import asyncio
+import threading
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+
+import pytest
 
 from ilf_common.errors import UnavailableError
 from services.orchestrator.journal import Journal
@@ -24,6 +30,24 @@ class Store:
         self.saved.append(run)
 
 
+class SlowStore(Store):
+    """Saves in a thread, as a database does; the first save is overtaken by the second, if that is let in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.overtaken = threading.Event(), threading.Event()
+
+    async def save(self, run: Run) -> None:
+        await asyncio.to_thread(self._write, run)
+
+    def _write(self, run: Run) -> None:
+        if not self.begun.is_set():
+            self.begun.set()
+            self.overtaken.wait(0.3)
+        self.saved.append(run)
+        self.overtaken.set()
+
+
 def journal_of(store: Store) -> Journal:
     return Journal(RUN, store, StillClock())  # type: ignore[arg-type]
 
@@ -34,6 +58,18 @@ async def test_a_database_that_is_away_is_waited_for() -> None:
     await journal.change(lambda run: replace(run, policy="new"))
     assert [run.policy for run in store.saved] == ["new"]
     assert journal.run.state is RunState.RUNNING
+
+
+async def test_a_save_whose_caller_is_cancelled_never_overtakes_a_later_one() -> None:
+    store = SlowStore()
+    journal = journal_of(store)
+    working = asyncio.create_task(journal.change(lambda run: replace(run, policy="older")))
+    await asyncio.to_thread(store.begun.wait, 10)
+    working.cancel()
+    await journal.change(lambda run: replace(run, policy="newer"))
+    assert [run.policy for run in store.saved] == ["older", "newer"]
+    with pytest.raises(asyncio.CancelledError):
+        await working
 
 
 async def test_progress_is_saved_about_once_a_second_and_stages_at_once() -> None:
