@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
-from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
 
 from ilf_client._convert import from_proto, to_proto
-from ilf_client._transport import Transport, collect_pages, new_request_id
+from ilf_client._transport import collect_pages, new_request_id
+from ilf_client.aio.orchestrator import OrchestratorCalls
 from ilf_client.models.runs import Run, RunSample, RunState, SampleFilter, SampleOrder, SamplePage, ShardExplanation
 from ilf_client.models.specs import RunSpec
 
-if TYPE_CHECKING:
-    from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceAsyncStub
 
-
-class AsyncRuns:
+class AsyncRuns(OrchestratorCalls):
     """Create, watch, cancel and resume runs. A run's name is `runs/<id>`; the bare id is understood too."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    @cached_property
-    def _stub(self) -> OrchestratorServiceAsyncStub:
-        return OrchestratorServiceStub(self._transport.channel("orchestrator"))
 
     async def create(
         self,

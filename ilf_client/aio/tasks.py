@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
-from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
 
 from ilf_client._convert import from_proto
-from ilf_client._transport import Transport, collect_pages, new_request_id
+from ilf_client._transport import collect_pages, new_request_id
 from ilf_client.agreement import comparison_agreement, review_agreement
+from ilf_client.aio.orchestrator import OrchestratorCalls
 from ilf_client.aio.runs import run_name
 from ilf_client.models.tasks import (
     AnnotationAgreement,
@@ -27,21 +25,11 @@ from ilf_client.models.tasks import (
 )
 from ilf_common.errors import InvalidArgumentError
 
-if TYPE_CHECKING:
-    from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceAsyncStub
-
 ALL_RUNS = "runs/-"
 
 
-class AsyncFeedback:
+class AsyncFeedback(OrchestratorCalls):
     """Lease feedback tasks and answer them."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    @cached_property
-    def _stub(self) -> OrchestratorServiceAsyncStub:
-        return OrchestratorServiceStub(self._transport.channel("orchestrator"))
 
     async def lease(
         self, annotator: str, *, run: str = ALL_RUNS, count: int = 1, timeout: float | None = None
@@ -90,15 +78,8 @@ class AsyncFeedback:
             yield task
 
 
-class AsyncComparisons:
+class AsyncComparisons(OrchestratorCalls):
     """Lease comparison tasks and answer them; they fill the reward model's data."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    @cached_property
-    def _stub(self) -> OrchestratorServiceAsyncStub:
-        return OrchestratorServiceStub(self._transport.channel("orchestrator"))
 
     async def lease(
         self, annotator: str, *, run: str = ALL_RUNS, count: int = 1, timeout: float | None = None
@@ -150,15 +131,8 @@ class AsyncComparisons:
             yield task
 
 
-class AsyncReviews:
+class AsyncReviews(OrchestratorCalls):
     """Lease refinements and say whether they incorporate the feedback; the labels calibrate the judges."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    @cached_property
-    def _stub(self) -> OrchestratorServiceAsyncStub:
-        return OrchestratorServiceStub(self._transport.channel("orchestrator"))
 
     async def lease(
         self, annotator: str, *, run: str = ALL_RUNS, count: int = 1, timeout: float | None = None
@@ -207,15 +181,8 @@ class AsyncReviews:
             yield task
 
 
-class AsyncAnswers:
+class AsyncAnswers(OrchestratorCalls):
     """What annotators have answered, of all kinds."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    @cached_property
-    def _stub(self) -> OrchestratorServiceAsyncStub:
-        return OrchestratorServiceStub(self._transport.channel("orchestrator"))
 
     async def latest(
         self, annotator: str, *, run: str = ALL_RUNS, count: int = 20, timeout: float | None = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 
@@ -17,10 +18,11 @@ from ilf_common.errors import FailedPreconditionError, IlfError
 if TYPE_CHECKING:
     from ilf_client.sync import Client
 
+TaskT = TypeVar("TaskT", ComparisonTask, ReviewTask)
+ChoiceT = TypeVar("ChoiceT", Preference, Verdict)
+
 _RENEW = frozenset({"LEASE_EXPIRED", "LEASE_TAKEN"})
 _LEAST_RENEWAL_SECONDS = 5.0
-_PREFERENCES = {"a": Preference.A, "b": Preference.B, "t": Preference.TIE}
-_VERDICTS = {"y": Verdict.YES, "p": Verdict.PARTLY, "n": Verdict.NO}
 
 
 class FeedbackDesk:
@@ -87,99 +89,130 @@ class FeedbackDesk:
         return any(other.name == task.name for other in leased.tasks)
 
 
-class ComparisonDesk:
+class _ChoiceDesk(ABC, Generic[TaskT, ChoiceT]):
+    """One person's session of tasks that are answered by a choice of one letter.
+
+    Attributes:
+        question: Asked of each task.
+        thing: What a task is, in words.
+        choices: By their letters.
+    """
+
+    question: str
+    thing: str
+    choices: Mapping[str, ChoiceT]
+
+    def __init__(self, client: Client, run: str, annotator: str) -> None:
+        self._client = client
+        self._run = run
+        self._annotator = annotator
+
+    def work(self) -> int:
+        """Asks until nothing is left or the person quits; answers how many tasks were answered."""
+        answered = 0
+        while True:
+            tasks, progress = self.lease()
+            if not tasks:
+                click.echo(_nothing_left(progress))
+                return answered
+            task = tasks[0]
+            click.clear()
+            self.show(task)
+            with _LeaseKeeper(task.lease_expire_time, self.lease):
+                answer = _ask(self.question).lower()
+            if answer == "/quit":
+                return answered
+            if answer == "/skip":
+                self.skip(task)
+            elif answer in self.choices:
+                answered += self._submit(task, self.choices[answer])
+
+    @abstractmethod
+    def lease(self) -> tuple[Sequence[TaskT], Progress]:
+        """Takes tasks, or renews what the person has, and tells how far all are."""
+
+    @abstractmethod
+    def show(self, task: TaskT) -> None:
+        """Prints what the choice is about."""
+
+    @abstractmethod
+    def skip(self, task: TaskT) -> None:
+        """Gives a task back."""
+
+    @abstractmethod
+    def choose(self, task: TaskT, choice: ChoiceT) -> None:
+        """Sends an answer."""
+
+    def _submit(self, task: TaskT, choice: ChoiceT) -> int:
+        try:
+            self.choose(task, choice)
+        except IlfError as error:
+            if error.reason not in _RENEW:
+                raise
+            click.echo(f"The {self.thing} went to somebody else meanwhile.", err=True)
+            return 0
+        return 1
+
+
+class ComparisonDesk(_ChoiceDesk[ComparisonTask, Preference]):
     """One person's session of comparisons."""
 
-    def __init__(self, client: Client, run: str, annotator: str) -> None:
-        self._client = client
-        self._run = run
-        self._annotator = annotator
+    question = "Which is better? a, b, t for a tie, /skip, /quit"
+    thing = "pair"
+    choices: Mapping[str, Preference] = {"a": Preference.A, "b": Preference.B, "t": Preference.TIE}
 
-    def work(self) -> int:
-        """Asks until nothing is left or the person quits; answers how many pairs were compared."""
-        compared = 0
-        while True:
-            leased = self._client.comparisons.lease(self._annotator, run=self._run)
-            if not leased.tasks:
-                click.echo(_nothing_left(leased.progress))
-                return compared
-            task = leased.tasks[0]
-            click.clear()
-            _show("Context", task.context)
-            _show("A", task.output_a)
-            _show("B", task.output_b)
-            with _LeaseKeeper(task.lease_expire_time, self._renew):
-                answer = _ask("Which is better? a, b, t for a tie, /skip, /quit").lower()
-            if answer == "/quit":
-                return compared
-            if answer == "/skip":
-                self._client.comparisons.skip(task.name, self._annotator)
-            elif answer in _PREFERENCES:
-                compared += self._submit(task, _PREFERENCES[answer])
+    def lease(self) -> tuple[Sequence[ComparisonTask], Progress]:
+        """As in the base."""
+        leased = self._client.comparisons.lease(self._annotator, run=self._run)
+        return leased.tasks, leased.progress
 
-    def _renew(self) -> None:
-        self._client.comparisons.lease(self._annotator, run=self._run)
+    def show(self, task: ComparisonTask) -> None:
+        """Prints the context and both outputs."""
+        _show("Context", task.context)
+        _show("A", task.output_a)
+        _show("B", task.output_b)
 
-    def _submit(self, task: ComparisonTask, preference: Preference) -> int:
-        try:
-            self._client.comparisons.submit(task.name, self._annotator, preference)
-        except IlfError as error:
-            if error.reason not in _RENEW:
-                raise
-            click.echo("The pair went to somebody else meanwhile.", err=True)
-            return 0
-        return 1
+    def skip(self, task: ComparisonTask) -> None:
+        """As in the base."""
+        self._client.comparisons.skip(task.name, self._annotator)
+
+    def choose(self, task: ComparisonTask, choice: Preference) -> None:
+        """As in the base."""
+        self._client.comparisons.submit(task.name, self._annotator, choice)
 
 
-class ReviewDesk:
+class ReviewDesk(_ChoiceDesk[ReviewTask, Verdict]):
     """One person's session of reviews."""
 
-    def __init__(self, client: Client, run: str, annotator: str) -> None:
-        self._client = client
-        self._run = run
-        self._annotator = annotator
+    question = "Is the feedback in the refinement? y, p for partly, n, /skip, /quit"
+    thing = "refinement"
+    choices: Mapping[str, Verdict] = {"y": Verdict.YES, "p": Verdict.PARTLY, "n": Verdict.NO}
 
-    def work(self) -> int:
-        """Asks until nothing is left or the person quits; answers how many refinements were reviewed."""
-        reviewed = 0
-        while True:
-            leased = self._client.reviews.lease(self._annotator, run=self._run)
-            if not leased.tasks:
-                click.echo(_nothing_left(leased.progress))
-                return reviewed
-            task = leased.tasks[0]
-            click.clear()
-            _show("Context", task.context)
-            _show("Output", task.initial_output)
-            _show("Feedback", task.feedback)
-            _show("Refinement", task.refinement)
-            with _LeaseKeeper(task.lease_expire_time, self._renew):
-                answer = _ask("Is the feedback in the refinement? y, p for partly, n, /skip, /quit").lower()
-            if answer == "/quit":
-                return reviewed
-            if answer == "/skip":
-                self._client.reviews.skip(task.name, self._annotator)
-            elif answer in _VERDICTS:
-                reviewed += self._submit(task, _VERDICTS[answer])
+    def lease(self) -> tuple[Sequence[ReviewTask], Progress]:
+        """As in the base."""
+        leased = self._client.reviews.lease(self._annotator, run=self._run)
+        return leased.tasks, leased.progress
 
-    def _renew(self) -> None:
-        self._client.reviews.lease(self._annotator, run=self._run)
+    def show(self, task: ReviewTask) -> None:
+        """Prints the output, the feedback on it, and the refinement."""
+        _show("Context", task.context)
+        _show("Output", task.initial_output)
+        _show("Feedback", task.feedback)
+        _show("Refinement", task.refinement)
 
-    def _submit(self, task: ReviewTask, verdict: Verdict) -> int:
-        try:
-            self._client.reviews.submit(task.name, self._annotator, verdict)
-        except IlfError as error:
-            if error.reason not in _RENEW:
-                raise
-            click.echo("The refinement went to somebody else meanwhile.", err=True)
-            return 0
-        return 1
+    def skip(self, task: ReviewTask) -> None:
+        """As in the base."""
+        self._client.reviews.skip(task.name, self._annotator)
+
+    def choose(self, task: ReviewTask, choice: Verdict) -> None:
+        """As in the base."""
+        self._client.reviews.submit(task.name, self._annotator, choice)
 
 
 class _LeaseKeeper:
     """Renews a lease from a thread while its holder thinks: a repeat of the lease call answers one's own leases."""
 
-    def __init__(self, expires: datetime | None, renew: Callable[[], None]) -> None:
+    def __init__(self, expires: datetime | None, renew: Callable[[], object]) -> None:
         self._renew = renew
         seconds = (expires - datetime.now(UTC)).total_seconds() if expires else 0.0
         self._pause = max(_LEAST_RENEWAL_SECONDS, seconds / 3)

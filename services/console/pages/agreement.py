@@ -11,25 +11,25 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from ilf_client import AsyncClient
 from ilf_client.models.tasks import AnnotationAgreement
 from ilf_common.errors import require
 from services.console import audit
 from services.console.identity import Role, needs
+from services.console.pages.reading import newest_runs
 from services.console.rendering import page
 from services.console.views import answers as views
+from services.console.views.commands import bare
 from services.console.views.tasks import Task
 
 _NOT_IN_NAMES = re.compile(r"[^0-9A-Za-z.-]")
-_OFFERED_RUNS = 50
 _TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv"}
 
 
 @needs(Role.ENGINEER)
 async def show(request: Request) -> Response:
     """How far people are with a run, or with all, and how far they agree about one."""
-    run, client = request.query_params.get("run", "").removeprefix("runs/"), request.app.state.client
-    progress, names = await asyncio.gather(client.answers.progress(run=run or "-"), _newest_runs(client))
+    run, client = bare(request.query_params.get("run", "")), request.app.state.client
+    progress, names = await asyncio.gather(client.answers.progress(run=run or "-"), newest_runs(request))
     agreement: AnnotationAgreement | None = await client.answers.agreement(run=run) if run else None
     kinds = [
         ("feedback", "Feedback", "/annotate", progress.feedback),
@@ -47,15 +47,6 @@ async def show(request: Request) -> Response:
     )
 
 
-async def _newest_runs(client: AsyncClient) -> list[str]:
-    names: list[str] = []
-    async for run in client.runs.list():
-        names.append(run.name.removeprefix("runs/"))
-        if len(names) == _OFFERED_RUNS:
-            break
-    return names
-
-
 @needs(Role.ENGINEER)
 async def download(request: Request) -> Response:
     """The answers of one kind as a file, one row each, in the order of their tasks."""
@@ -68,7 +59,7 @@ async def download(request: Request) -> Response:
     # Before the answer begins: whatever is wrong is still a page of its own.
     first = await anext(rows, None)
     audit.record(request, "download", run, kind=kind)
-    name = _NOT_IN_NAMES.sub("-", f"{'all' if run == '-' else run.removeprefix('runs/')}-{kind}.{form}")
+    name = _NOT_IN_NAMES.sub("-", f"{'all' if run == '-' else bare(run)}-{kind}.{form}")
     return StreamingResponse(
         _lines(form, views.columns(views.KINDS[kind]), first, rows),
         media_type=_TYPES[form],

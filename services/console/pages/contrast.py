@@ -13,13 +13,12 @@ from ilf_client.models.runs import Run, SampleFilter
 from ilf_client.stages import newest_refined
 from ilf_common.errors import FailedPreconditionError, InvalidArgumentError
 from services.console.identity import Role, needs
-from services.console.pages.reading import samples_by_id
+from services.console.pages.reading import newest_runs, samples_by_id
 from services.console.rendering import page
 from services.console.views import commands
 from services.console.views.samples import Pair, pairs
 
 _SIZE = 10
-_OFFERED = 50
 
 
 @needs(Role.ENGINEER)
@@ -38,7 +37,7 @@ async def show(request: Request) -> Response:
         chosen=chosen,
         pairs=found,
         next_page=token,
-        runs=[commands.bare(run.name) for run in await _offered(request)],
+        runs=await newest_runs(request),
         command=_command(chosen),
     )
 
@@ -67,7 +66,7 @@ async def _chosen(request: Request) -> tuple[Run, int, Run, int] | None:
     names = [given.get("first", "").strip(), given.get("second", "").strip()]
     if not all(names):
         return None
-    first, second = [await request.app.state.client.runs.get(name) for name in names]
+    first, second = await asyncio.gather(*(request.app.state.client.runs.get(name) for name in names))
     one = _iteration(given.get("first_iteration", ""), "first_iteration") or newest_refined(first)
     other = _iteration(given.get("second_iteration", ""), "second_iteration") or newest_refined(second)
     return first, one, second, other
@@ -92,15 +91,6 @@ async def _pairs(request: Request, first: Run, one: int, second: Run, other: int
     ids = [sample.item_id for sample in found.samples]
     theirs = await samples_by_id(request, second.name, other, ids)
     return await asyncio.to_thread(pairs, found.samples, theirs), found.next_page_token
-
-
-async def _offered(request: Request) -> list[Run]:
-    offered: list[Run] = []
-    async for run in request.app.state.client.runs.list():
-        offered.append(run)
-        if len(offered) == _OFFERED:
-            break
-    return offered
 
 
 def _command(chosen: tuple[Run, int, Run, int] | None) -> str:

@@ -12,10 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ilf_client.models.runs import Run
-from ilf_client.models.tasks import ReviewTask
 from ilf_client.stages import newest_refined
 from services.console.identity import Role, needs
-from services.console.pages.reading import run_of, samples_by_id
+from services.console.pages.reading import first, run_of, samples_by_id
 from services.console.rendering import page
 from services.console.views import charts, commands, labels
 from services.console.views.search import read_search
@@ -28,7 +27,9 @@ async def show(request: Request) -> Response:
     """Reliability plots of the ensemble and of each judge on an iteration's reviewed refinements."""
     run = await run_of(request)
     iteration = read_search(request.query_params).iteration or newest_refined(run)
-    reviews = labels.answered(await _reviews(request, run), iteration)
+    reviews = labels.answered(
+        await first(_MOST_REVIEWS, request.app.state.client.reviews.show(run=run.name)), iteration
+    )
     ids = sorted({review.item_id for review in reviews})
     samples = await samples_by_id(request, run.name, iteration, ids) if ids else {}
     judges = await asyncio.to_thread(labels.reliability, reviews, samples)
@@ -44,15 +45,6 @@ async def show(request: Request) -> Response:
         plots=await asyncio.to_thread(_plots, run, iteration, judges),
         command=commands.of("feedback", commands.bare(run.name), "--review"),
     )
-
-
-async def _reviews(request: Request, run: Run) -> list[ReviewTask]:
-    found: list[ReviewTask] = []
-    async for review in request.app.state.client.reviews.show(run=run.name):
-        found.append(review)
-        if len(found) == _MOST_REVIEWS:
-            break
-    return found
 
 
 def _plots(run: Run, iteration: int, judges: Sequence[labels.JudgeReliability]) -> dict[str, Markup]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -12,7 +13,7 @@ from starlette.routing import Route
 
 from ilf_client.config import plain
 from ilf_client.models.pools import Pool
-from ilf_client.models.runs import Iteration, Run, RunState
+from ilf_client.models.runs import Iteration, Metric, Run, RunState
 from services.console import audit
 from services.console.identity import Role, needs
 from services.console.pages.reading import run_of
@@ -104,36 +105,33 @@ async def _live(request: Request, run: Run) -> dict[str, Any]:
     pools: list[Pool] = []
     if not run.state.is_final:
         pools = [pool async for pool in request.app.state.client.pools()]
+    metrics = charts.metrics_by_name(run.iterations)
+    sampled = {iteration.index for iteration in run.iterations if _is_sampled(iteration)}
     return {
         "run": run,
         "pools": pools,
         "iterations": [(iteration, stages.stage_rows(iteration)) for iteration in run.iterations],
         "usage": stages.usage_of(run.iterations),
         "costs": stages.preview_costs(run, None),
-        "plots": await asyncio.to_thread(_plots, run),
-        "times": await asyncio.to_thread(_times, run),
-        "metrics": charts.metrics_by_name(run.iterations),
-        "sampled": {iteration.index for iteration in run.iterations if _is_sampled(iteration)},
+        **await asyncio.to_thread(_drawn, run, metrics, sampled),
+        "metrics": metrics,
+        "sampled": sampled,
         "badge_kind": stages.badge_kind,
     }
 
 
-def _plots(run: Run) -> dict[str, str]:
-    sampled = {iteration.index for iteration in run.iterations if _is_sampled(iteration)}
-    return {
+def _drawn(run: Run, metrics: Mapping[str, Sequence[tuple[int, Metric]]], sampled: set[int]) -> dict[str, Any]:
+    plots = {
         name: charts.draw(charts.metric_chart(name, points, [_place(run, index, sampled) for index, _ in points]))
-        for name, points in charts.metrics_by_name(run.iterations).items()
+        for name, points in metrics.items()
     }
+    bars = charts.stage_bars(run.iterations, run.end_time) if run.end_time else None
+    return {"plots": plots, "times": charts.draw(bars) if bars else ""}
 
 
 def _place(run: Run, index: int, sampled: set[int]) -> str:
     """Where a point of an iteration leads: its samples, or its stages where it has none."""
     return f"/{run.name}/samples?iteration={index}" if index in sampled else f"/{run.name}#it-{index}"
-
-
-def _times(run: Run) -> str:
-    chart = charts.stage_bars(run.iterations, run.end_time) if run.end_time else None
-    return charts.draw(chart) if chart else ""
 
 
 def _is_sampled(iteration: Iteration) -> bool:

@@ -8,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ilf_client.models.runs import Run, RunState
+from ilf_client.models.runs import RunState
 from ilf_common.errors import InvalidArgumentError
 from services.console.identity import Role, needs
+from services.console.pages.reading import first
 from services.console.rendering import page
 from services.console.views import commands
 from services.console.views.stages import badge_kind
@@ -26,11 +27,7 @@ async def show(request: Request) -> Response:
     states = _states(request.query_params.getlist("state"))
     text = request.query_params.get("text", "")
     limit = _limit(request.query_params.get("limit", ""))
-    found: list[Run] = []
-    async for run in request.app.state.client.runs.list(states=states, text=text):
-        found.append(run)
-        if len(found) > limit:
-            break
+    found = await first(limit + 1, request.app.state.client.runs.list(states=states, text=text))
     return page(
         request,
         "runs.html",
