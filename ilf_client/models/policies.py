@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -31,7 +31,9 @@ class PolicyState(Enum):
 class Policy:
     """A policy version (`<run>/it-<k>`), or a model that the server was started with.
 
-    `failure` says, in state FAILED, why the version could not be restored.
+    Attributes:
+        failure: In state FAILED: why the version could not be restored.
+        rollback_targets: For each of the aliases that a rollback would move: the version that it would point at.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Policy:
     max_model_len: int = 0
     running_requests: int = 0
     failure: str = ""
+    rollback_targets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class ControlRule(Protocol):
         ...
 
 
-def _as_it_is(resource: Any) -> Any:
+def _as_it_is(journal: Journal, resource: Any) -> Any:
     return resource
 
 
@@ -48,7 +48,7 @@ class FrontedApi:
     undo: Callable[[str], Step | None] = lambda key: None
     keys: Callable[[Any], Sequence[str]] = lambda request: ()
     resource_key: Callable[[Journal, str], str] = lambda journal, name: name
-    at_rest: Callable[[Any], Any] = _as_it_is
+    at_rest: Callable[[Journal, Any], Any] = _as_it_is
 
     def is_control(self, method: str) -> bool:
         """Whether a call changes what all workers serve."""

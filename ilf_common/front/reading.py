@@ -139,7 +139,7 @@ class Reading:
     def _at_rest(self, resource: Any) -> Any:
         copy = type(resource)()
         copy.CopyFrom(resource)
-        return self._api.at_rest(copy)
+        return self._api.at_rest(self._serving.journal, copy)
 
 
 def _seconds() -> float:

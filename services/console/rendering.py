@@ -27,7 +27,8 @@ def page(request: Request, template: str, *, status_code: int = 200, **values: A
     """Renders a template for whoever asks.
 
     Besides `values` templates know `request`, `user` (None before the sign-in), `Role`, `csrf()` (the hidden field for
-    forms), `csrf_token`, and `flashes` (messages of the request before).
+    forms), `csrf_token`, and `flashes()` (messages of the request before, which
+    are gone once they are asked for).
 
     Args:
         request: What is answered.
@@ -42,7 +43,7 @@ def page(request: Request, template: str, *, status_code: int = 200, **values: A
         user=user_or_none(request),
         csrf_token=token,
         csrf=lambda: Markup('<input type="hidden" name="csrf" value="{}">').format(token),
-        flashes=session.values.pop("flashes", []),
+        flashes=lambda: session.values.pop("flashes", []),
         **values,
     )
     return HTMLResponse(content, status_code=status_code)

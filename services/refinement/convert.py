@@ -179,6 +179,7 @@ def policy(view: PolicyView) -> pb.Policy:
         max_model_len=view.max_model_len,
         running_requests=view.running_requests,
         failure=view.failure,
+        rollback_targets=view.rollback_targets,
     )
 
 

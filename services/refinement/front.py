@@ -81,9 +81,18 @@ def _names(alias: Entry) -> list[str]:
     return [str(step.request["name"]) for step in alias.steps]
 
 
-def _at_rest(policy: pb.Policy) -> pb.Policy:
+def _at_rest(journal: Journal, policy: pb.Policy) -> pb.Policy:
+    """The journal knows where aliases point, also of a policy that was loaded before they did."""
     policy.state = pb.POLICY_STATE_PARKED
     policy.running_requests = 0
+    pointed = {
+        entry.key.removeprefix(_ALIASES): _names(entry)
+        for entry in journal.entries.values()
+        if entry.key.startswith(_ALIASES) and _names(entry)[-1] == policy.name
+    }
+    policy.aliases[:] = sorted(pointed)
+    policy.rollback_targets.clear()
+    policy.rollback_targets.update({alias: names[-2] for alias, names in pointed.items() if len(names) > 1})
     return policy
 
 

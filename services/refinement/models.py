@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -194,7 +194,7 @@ class PolicyAlias:
 
 @dataclass(frozen=True)
 class PolicyView:
-    """A version with what is true of it right now."""
+    """A version with what is true of it right now; a rollback of an alias would lead to its rollback target."""
 
     policy: PolicyVersion
     state: PolicyState
@@ -202,6 +202,7 @@ class PolicyView:
     max_model_len: int = 0
     running_requests: int = 0
     failure: str = ""
+    rollback_targets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ilf_common.engine.port import TextEngine
 from ilf_common.errors import NotFoundError
@@ -253,11 +253,19 @@ class ServedModels:
         return NotFoundError(message, resource_type="model", resource_name=name[:200], reason="MODEL_NOT_FOUND")
 
     def _view(self, model: ServedModel) -> PolicyView:
-        aliases = self.aliases_of(model.policy.name) if model.state is PolicyState.SERVING else ()
-        return PolicyView(model.policy, model.state, aliases, model.engine.max_model_len, model.running)
+        view = PolicyView(
+            model.policy, model.state, max_model_len=model.engine.max_model_len, running_requests=model.running
+        )
+        return self._with_aliases(view) if model.state is PolicyState.SERVING else view
 
     def _resting_view(self, view: PolicyView) -> PolicyView:
-        return PolicyView(view.policy, view.state, self.aliases_of(view.policy.name), failure=view.failure)
+        return self._with_aliases(view)
+
+    def _with_aliases(self, view: PolicyView) -> PolicyView:
+        aliases = self.aliases_of(view.policy.name)
+        previous = {alias: self._aliases[alias].previous_policy for alias in aliases}
+        targets = {alias: policy for alias, policy in previous.items() if self.is_usable(policy)}
+        return replace(view, aliases=aliases, rollback_targets=targets)
 
     def _set_leaving(self, model: ServedModel) -> None:
         model.state = PolicyState.DRAINING

@@ -44,6 +44,9 @@ class Refinement(stand_ins.RefinementStandIn):
             shown.CopyFrom(policy)
             shown.state, shown.kind = refinement.POLICY_STATE_SERVING, refinement.POLICY_KIND_CHECKPOINT
             shown.aliases.extend(sorted(alias for alias, target in pointed.items() if target == policy.name))
+            for alias in shown.aliases:
+                if previous := self._alias(alias).previous_policy:
+                    shown.rollback_targets[alias] = previous
         return response
 
     async def PromotePolicy(self, request: Any, context: Any) -> Any:

@@ -169,7 +169,8 @@ class FakePolicies:
 
     async def list(self) -> AsyncIterator[Policy]:
         for policy in self.policies.values():
-            yield policy
+            targets = {alias: self.before[alias] for alias in policy.aliases if self.before.get(alias)}
+            yield replace(policy, rollback_targets=targets)
 
     async def promote(self, alias: str, name: str) -> PolicyAlias:
         before = next((policy.name for policy in self.policies.values() if alias in policy.aliases), "")

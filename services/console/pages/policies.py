@@ -87,24 +87,33 @@ async def ask_rollback(request: Request) -> Response:
     """Says what going back does."""
     alias = _given(request.query_params.get("alias", ""), "alias")
     found = await _policies(request)
-    is_there = alias in policies.holders(found)
+    target = policies.rollback_target(alias, found)
+    possible = ""
+    if alias not in policies.holders(found):
+        possible = f"There is no alias {alias}; promote a version to it first."
+    elif not target:
+        possible = f"{alias} has no version before this one that is still loaded."
     return page(
         request,
         "confirm.html",
-        title=f"Roll {alias} back?",
-        says=policies.rolling_back(alias, found),
+        title=f"Roll {alias} back?" if not target else f"Roll {alias} back to {target}?",
+        says=policies.rolling_back(alias, target, found) if target else [],
         button=f"Roll {alias} back",
-        possible="" if is_there else f"There is no alias {alias}; promote a version to it first.",
+        possible=possible,
         back="/policies",
-        fields={"alias": alias},
+        fields={"alias": alias, "target": target},
         command=commands.of("policies", "rollback", alias),
     )
 
 
 @needs(Role.ENGINEER)
 async def rollback(request: Request) -> Response:
-    """Points the alias back at its previous version."""
-    alias = _given(str((await request.form()).get("alias", "")), "alias")
+    """Points the alias back at its previous version, if that is still the one that the person was told."""
+    form = await request.form()
+    alias, target = _given(str(form.get("alias", "")), "alias"), _given(str(form.get("target", "")), "target")
+    if policies.rollback_target(alias, await _policies(request)) != target:
+        flash(request, f"{alias} was moved meanwhile and would not go back to {target}: nothing was done.", "bad")
+        return RedirectResponse("/policies", status_code=303)
     moved = await request.app.state.client.policies.rollback(alias)
     audit.record(request, "rollback", moved.policy, alias=moved.alias)
     flash(request, f"{moved.alias} is {moved.policy} again.")

@@ -83,12 +83,16 @@ def promotion(alias: str, name: str, policies: Sequence[Policy]) -> list[str]:
     ]
 
 
-def rolling_back(alias: str, policies: Sequence[Policy]) -> list[str]:
+def rollback_target(alias: str, policies: Sequence[Policy]) -> str:
+    """The version that a rollback would lead to; empty where there is none that is still loaded."""
+    return next((policy.rollback_targets[alias] for policy in policies if alias in policy.rollback_targets), "")
+
+
+def rolling_back(alias: str, target: str, policies: Sequence[Policy]) -> list[str]:
     """What a rollback does, in sentences."""
     now = holders(policies).get(alias)
     return [
-        f"{alias} points at {now} now. It goes back to the version at which it pointed before, and the page "
-        "then says which one that is.",
-        f"From then on, whoever asks for {alias} is answered by that version; {now} stays loaded.",
-        "It works once: the version before that one is not remembered. It is refused where that version is gone.",
+        f"{alias} points at {now} now. It goes back to {target}, at which it pointed before.",
+        f"From then on, whoever asks for {alias} is answered by {target}; {now} stays loaded.",
+        "It works once: what it pointed at before that is not remembered.",
     ]

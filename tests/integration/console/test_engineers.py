@@ -107,6 +107,7 @@ def test_a_promotion_asks_first_and_a_rollback_takes_it_back(person: Callable[..
         expect(page.get_by_text(f"best is now {version}")).to_be_visible()
         assert aliases(full) == {version: ["best"]}
     page.get_by_role("link", name="Roll back best").click()
+    expect(page.get_by_role("heading", name="Roll best back to done/it-1?")).to_be_visible()
     assert aliases(full) == {"done/it-2": ["best"]}, "it goes back before it was told to"
     page.get_by_role("button", name="Roll best back").click()
     expect(page.get_by_text("best is done/it-1 again")).to_be_visible()

@@ -87,7 +87,9 @@ async def test_aliases_and_what_they_roll_back_to_survive_all_workers_and_the_fr
         await pool.workers[0].kill()
         await pool.ready(0)
         async with running_front(tmp_path, pool.addresses) as second:
-            assert (await second.stub.GetPolicy(pb.GetPolicyRequest(name="live"))).name == "run/it-2"
+            at_rest = await second.stub.GetPolicy(pb.GetPolicyRequest(name="live"))
+            assert at_rest.name == "run/it-2"
+            assert list(at_rest.aliases) == ["live"] and dict(at_rest.rollback_targets) == {"live": "run/it-1"}
             fresh = pool.workers[1]
             pool.addresses.now.clear()
             await second.add(fresh)

@@ -398,13 +398,16 @@ async def test_alias_is_promoted_and_rolled_back(harness: Harness) -> None:
     promoted = await promote(harness, "live", "run/it-1")
     repeated = await promote(harness, "live", "run/it-1")
     by_alias = await answer(harness, "live")
+    told = dict((await policy(harness, "run/it-1")).rollback_targets)
     request = pb.RollbackPolicyRequest(alias="live", request_id=str(uuid.uuid4()))
     rolled_back = [await harness.stub.RollbackPolicy(request) for _ in range(2)]
 
     assert (promoted.policy, promoted.previous_policy) == ("run/it-1", "base")
     assert repeated == promoted
     assert by_alias == await answer(harness, "run/it-1")
+    assert told == {"live": "base"}
     assert [alias.policy for alias in rolled_back] == ["base", "base"]
+    assert not (await policy(harness, "base")).rollback_targets, "a rollback works once"
     assert await answer(harness, "live") == await answer(harness, "base")
     assert list((await policy(harness, "base")).aliases) == ["live"]
 

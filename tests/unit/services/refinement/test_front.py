@@ -53,6 +53,17 @@ def test_an_alias_stands_with_the_version_to_roll_back_to() -> None:
     assert "policies/one" not in left.entries
 
 
+def test_a_version_at_rest_is_told_with_its_aliases_and_where_a_rollback_leads() -> None:
+    journal = promote(load(load(Journal.empty(), "one"), "two"), "live", "two", "one")
+    journal = promote(journal, "first", "two")
+    loaded = pb.Policy(name="two", state=pb.POLICY_STATE_SERVING, running_requests=3)
+    told = API.at_rest(journal, loaded)
+    assert told.state == pb.POLICY_STATE_PARKED and told.running_requests == 0
+    assert list(told.aliases) == ["first", "live"] and dict(told.rollback_targets) == {"live": "one"}
+    once = pb.Policy(name="one", aliases=["live"], rollback_targets={"live": "zero"})
+    assert not API.at_rest(journal, once).aliases and not once.rollback_targets, "what it was told before is over"
+
+
 def test_an_alias_may_point_at_a_model_of_the_settings() -> None:
     journal = promote(load(Journal.empty(), "one"), "live", "base", "one")
     assert API.resource_key(journal, "live") == "policies/base"

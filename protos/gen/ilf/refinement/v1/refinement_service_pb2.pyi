@@ -609,6 +609,26 @@ class Policy(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class RollbackTargetsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -620,6 +640,7 @@ class Policy(_message.Message):
     MAX_MODEL_LEN_FIELD_NUMBER: _builtins.int
     RUNNING_REQUESTS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    ROLLBACK_TARGETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"<run>/it-<k>", or a model's configured name."""
     kind: Global___PolicyKind.ValueType
@@ -639,6 +660,10 @@ class Policy(_message.Message):
     def load_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def rollback_targets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """For each of the aliases that RollbackPolicy would move: the version that it would point at."""
+
     def __init__(
         self,
         *,
@@ -653,10 +678,11 @@ class Policy(_message.Message):
         max_model_len: _builtins.int = ...,
         running_requests: _builtins.int = ...,
         failure: _builtins.str = ...,
+        rollback_targets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load_time", b"load_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "base_model", b"base_model", "digest", b"digest", "failure", b"failure", "kind", b"kind", "load_time", b"load_time", "max_model_len", b"max_model_len", "name", b"name", "running_requests", b"running_requests", "state", b"state", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "base_model", b"base_model", "digest", b"digest", "failure", b"failure", "kind", b"kind", "load_time", b"load_time", "max_model_len", b"max_model_len", "name", b"name", "rollback_targets", b"rollback_targets", "running_requests", b"running_requests", "state", b"state", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,7 +84,7 @@ def test_two_runs_stand_side_by_side_on_the_same_items(engineer: Engineer) -> No
 def test_a_contrast_without_common_items_says_why(engineer: Engineer) -> None:
     engineer.client.runs.rows["runs/words-2", 2] = []
     shown = engineer.text("/contrast?first=words-1&first_iteration=1&second=words-2&second_iteration=2")
-    assert "No context is in both" in shown
+    assert "None of these contexts is in both" in shown
 
 
 def test_a_contrast_is_asked_for_with_the_run_that_one_comes_from(engineer: Engineer) -> None:

@@ -63,9 +63,16 @@ def test_promoting_asks_first_and_says_what_it_does(engineer: Engineer, caplog: 
 def test_rolling_back_asks_first_too(engineer: Engineer) -> None:
     engineer.post("/policies/promote", alias="production", name="words-1/it-2")
     asked = engineer.text("/policies/rollback?alias=production")
-    assert "production points at words-1/it-2 now. It goes back" in asked
-    engineer.post("/policies/rollback", alias="production")
+    assert "production points at words-1/it-2 now. It goes back to words-1/it-1" in asked
+    engineer.post("/policies/rollback", alias="production", target="words-1/it-1")
     assert "production is words-1/it-1 again." in engineer.text("/policies")
+
+
+def test_a_rollback_that_would_lead_elsewhere_than_was_said_does_nothing(engineer: Engineer) -> None:
+    engineer.post("/policies/promote", alias="production", name="words-1/it-2")
+    engineer.post("/policies/rollback", alias="production", target="tiny")
+    assert "production was moved meanwhile and would not go back to tiny" in engineer.text("/policies")
+    assert "production" in engineer.client.policies.policies["words-1/it-2"].aliases
 
 
 @pytest.mark.parametrize(
@@ -76,6 +83,7 @@ def test_rolling_back_asks_first_too(engineer: Engineer) -> None:
         ("/policies/promote?alias=production&name=gone/it-3", 200, "only a version that serves can be promoted"),
         ("/policies/promote?alias=&name=tiny", 400, "is missing"),
         ("/policies/rollback?alias=nobody", 200, "There is no alias nobody"),
+        ("/policies/rollback?alias=production", 200, "has no version before this one that is still loaded"),
     ],
 )
 def test_what_cannot_be_done_is_said_before(engineer: Engineer, address: str, status: int, said: str) -> None:
