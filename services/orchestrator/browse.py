@@ -94,12 +94,8 @@ async def samples(
 async def sample_rows(store: ShardStore, first: ShardId, positions: Sequence[int] | None = None) -> list[Row]:
     """The rows of one shard, or those at some positions, with what every stage that has come by says about them."""
     rows: list[Row] | None = None
-    for stage in SAMPLE_STAGES:
-        shard = first.of_stage(stage)
-        record = await store.record(shard)
-        columns = await store.read(shard, record, positions) if record else None
-        if columns is None:
-            break
+    parts = await store.read_stages([first.of_stage(stage) for stage in SAMPLE_STAGES], positions)
+    for stage, columns in zip(SAMPLE_STAGES, parts, strict=False):
         rows = with_columns(stage, rows, columns)
         if stage == INPUT:
             # The dataset's feedback belongs to the dataset's initial output; what a run trains on, its own stage says.

@@ -5,116 +5,32 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from ilf_common.datasets import DatasetRow, RowError
-from ilf_common.errors import IlfError
+from services.orchestrator.calls import (
+    FinetuneOrder,
+    Item,
+    JobStatus,
+    Outcome,
+    SamplingCall,
+    ServedModel,
+    Texts,
+    TextScore,
+)
 from services.orchestrator.models import (
-    Hyperparameters,
     JudgeSpec,
-    PostProcessing,
     RankerSpec,
     RunSpec,
-    Sampling,
     Template,
 )
 from services.orchestrator.rows import Column, Row, Score
-from services.orchestrator.run import Run, Usage
+from services.orchestrator.run import Run
 from services.orchestrator.sample_query import SamplePlace, SampleQuery
 from services.orchestrator.shards import ShardId, ShardRecord
 from services.orchestrator.tasks import Task, TaskKind
 
-ResultT = TypeVar("ResultT")
 StepT = TypeVar("StepT")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One item of a batch call; each call reads the fields that it needs."""
-
-    item_id: str
-    context: str
-    initial_output: str = ""
-    feedback: str = ""
-    seed: int | None = None
-    candidates: tuple[str, ...] = ()
-    output: str = ""
-    other_output: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[ResultT]):
-    """What became of one item of a batch: a result or an error."""
-
-    item_id: str
-    result: ResultT | None = None
-    error: IlfError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """Samples of one item, with the number of tokens of each."""
-
-    texts: tuple[str, ...]
-    token_counts: tuple[int, ...]
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class TextScore:
-    """Summed log-probability of a text in nats, and the tokens summed over."""
-
-    logprob: float
-    token_count: int
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """A model of the refinement service: its digest, and where it was loaded from."""
-
-    name: str
-    digest: str
-    source: str
-
-
-@dataclass(frozen=True)
-class SamplingCall:
-    """What all items of a sampling call share."""
-
-    model: str
-    sampling: Sampling
-    template: Template | None
-    post_processing: PostProcessing | None
-
-
-@dataclass(frozen=True)
-class FinetuneOrder:
-    """A supervised finetune job."""
-
-    base_model: str
-    dataset_uri: str
-    output_uri: str
-    hyperparameters: Hyperparameters
-    template: Template | None
-    merge_adapter: bool
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """A finetune job as it stands.
-
-    Attributes:
-        state: PENDING, RUNNING, SUCCEEDED, FAILED or CANCELLED.
-        message: Why the job is where it is, if the service says so.
-        error: Set when it FAILED.
-    """
-
-    name: str
-    state: str
-    step: int = 0
-    max_steps: int = 0
-    message: str = ""
-    error: IlfError | None = None
 
 
 class Refinement(Protocol):
@@ -216,10 +132,14 @@ class ShardStore(Protocol):
         """What is known of a published shard, None where there is none."""
         ...
 
-    async def read(
-        self, shard: ShardId, record: ShardRecord, positions: Sequence[int] | None = None
-    ) -> dict[str, Column] | None:
-        """The columns of a part, or of its rows at some positions; None where its bytes are not those of the record."""
+    async def read(self, shard: ShardId, record: ShardRecord) -> dict[str, Column] | None:
+        """The columns of a part; None where its bytes are not those of the record."""
+        ...
+
+    async def read_stages(
+        self, stages: Sequence[ShardId], positions: Sequence[int] | None = None
+    ) -> list[dict[str, Column]]:
+        """The columns of one shard's parts, or of their rows at some positions, up to the first missing part."""
         ...
 
     async def publish(self, shard: ShardId, columns: Mapping[str, Column], record: ShardRecord) -> ShardRecord:
@@ -267,6 +187,10 @@ class FoundSamples:
 
 class SampleIndex(Protocol):
     """What samples are found by. It follows from the shards, and may be lost at any time."""
+
+    def prepare(self, run: Run, iteration: int) -> None:
+        """Begins to bring itself up to date with the shards of an iteration, which somebody looks at."""
+        ...
 
     async def find(
         self, run: Run, iteration: int, query: SampleQuery, after: SamplePlace | None, limit: int

@@ -15,6 +15,8 @@ from services.orchestrator.run import Run
 from services.orchestrator.sample_query import SamplePlace, SampleQuery
 from services.orchestrator.shards import ShardId
 
+_SHARDS_AT_ONCE = 4
+
 
 @dataclass(frozen=True)
 class SamplePage:
@@ -48,6 +50,8 @@ class SampleBrowser:
         _require_iteration(run, iteration)
         query.check()
         if query.plain:
+            if not page_token:
+                self._index.prepare(run, iteration)
             rows, token = await samples(self._shards, run, iteration, page_size, page_token)
             return SamplePage(rows, token, await self._count(run, iteration))
         scope = (run.id, iteration, query)
@@ -72,18 +76,20 @@ class SampleBrowser:
         return count
 
     async def _rows(self, run: Run, iteration: int, places: Sequence[SamplePlace]) -> list[Row]:
-        """The rows at these places; shards are read side by side, each once."""
+        """The rows at these places; some shards are read side by side, each once."""
         sorted_places = sorted(places, key=lambda place: (place.shard, place.position))
         wanted = {
             shard: [place.position for place in group]
             for shard, group in groupby(sorted_places, key=lambda place: place.shard)
         }
-        parts = await asyncio.gather(
-            *(
-                sample_rows(self._shards, ShardId(run.id, iteration, INPUT, shard), positions)
-                for shard, positions in wanted.items()
-            )
-        )
+        # A few at a time: more of them only wait for each other.
+        reading = asyncio.Semaphore(_SHARDS_AT_ONCE)
+
+        async def read(shard: int, positions: Sequence[int]) -> list[Row]:
+            async with reading:
+                return await sample_rows(self._shards, ShardId(run.id, iteration, INPUT, shard), positions)
+
+        parts = await asyncio.gather(*(read(shard, positions) for shard, positions in wanted.items()))
         found = {
             (shard, position): row
             for (shard, positions), rows in zip(wanted.items(), parts, strict=True)

@@ -15,8 +15,9 @@ from ilf_common.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from services.orchestrator.calls import Item, Outcome
 from services.orchestrator.journal import Journal
-from services.orchestrator.ports import Clock, Item, Outcome
+from services.orchestrator.ports import Clock
 
 CallT = TypeVar("CallT")
 ResultT = TypeVar("ResultT")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ilf_common.errors import FailedPreconditionError
+from services.orchestrator.calls import Item, Outcome
 from services.orchestrator.codec import digest_of
 from services.orchestrator.journal import Journal, Signal
 from services.orchestrator.models import REWARD_MODEL, RunSpec, Template
@@ -17,8 +18,6 @@ from services.orchestrator.ports import (
     Clock,
     Datasets,
     Finetune,
-    Item,
-    Outcome,
     Plugin,
     Ranking,
     Refinement,

@@ -11,9 +11,9 @@ from typing import Any
 from ilf_common.artifacts import ArtifactStore
 from services.orchestrator.adapters.datasets import DatasetSource
 from services.orchestrator.adapters.shard_files import ShardFiles
+from services.orchestrator.calls import FinetuneOrder, Item, JobStatus, Outcome, ServedModel, Texts, TextScore
 from services.orchestrator.journal import Journal, Signal
 from services.orchestrator.pools.board import PoolBoard
-from services.orchestrator.ports import FinetuneOrder, Item, JobStatus, Outcome, ServedModel, Texts, TextScore
 from services.orchestrator.rows import Score
 from services.orchestrator.run import Run, Usage
 from services.orchestrator.work import Limits, Peers, RunWork

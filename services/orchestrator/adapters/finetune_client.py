@@ -12,8 +12,8 @@ from ilf.finetune.v1.finetune_service_pb2_grpc import FinetuneServiceStub
 
 from ilf_common.rpc.client import RetryPolicy, call, stream
 from ilf_common.rpc.status import from_status
+from services.orchestrator.calls import FinetuneOrder, JobStatus
 from services.orchestrator.convert import to_message
-from services.orchestrator.ports import FinetuneOrder, JobStatus
 
 _UNARY_SECONDS = 30.0
 

@@ -12,7 +12,7 @@ from ilf.plugin.v1.plugin_service_pb2_grpc import PluginServiceStub
 
 from ilf_common.errors import FailedPreconditionError
 from ilf_common.rpc.client import ChannelSettings, call, open_channel
-from services.orchestrator.ports import Item
+from services.orchestrator.calls import Item
 
 _SECONDS = 600.0
 AnswerT = TypeVar("AnswerT")

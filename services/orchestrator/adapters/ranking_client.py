@@ -12,10 +12,10 @@ from ilf.ranking.v1.ranking_service_pb2_grpc import RankingServiceStub
 from ilf_common.errors import NotFoundError
 from ilf_common.rpc.client import call, stream
 from ilf_common.rpc.status import from_status
+from services.orchestrator.calls import Item, Outcome
 from services.orchestrator.codec import digest_of
 from services.orchestrator.convert import to_message
 from services.orchestrator.models import JudgeSpec, RankerSpec
-from services.orchestrator.ports import Item, Outcome
 from services.orchestrator.rows import Score
 
 _UNARY_SECONDS = 20.0

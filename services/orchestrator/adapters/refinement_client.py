@@ -14,9 +14,9 @@ from ilf.refinement.v1.refinement_service_pb2_grpc import RefinementServiceStub
 
 from ilf_common.rpc.client import call, stream
 from ilf_common.rpc.status import from_status
+from services.orchestrator.calls import Item, Outcome, SamplingCall, ServedModel, Texts, TextScore
 from services.orchestrator.convert import to_message
 from services.orchestrator.models import Template
-from services.orchestrator.ports import Item, Outcome, SamplingCall, ServedModel, Texts, TextScore
 from services.orchestrator.run import Usage
 
 _UNARY_SECONDS = 20.0

@@ -17,8 +17,8 @@ from ilf_common.errors import FailedPreconditionError, IlfError
 from ilf_common.rewards.kinds import MAX_TOURNAMENT
 from ilf_common.rpc.client import call, stream
 from ilf_common.rpc.status import from_status
+from services.orchestrator.calls import Item, Outcome
 from services.orchestrator.codec import digest_of
-from services.orchestrator.ports import Item, Outcome
 from services.orchestrator.rows import Score
 
 _UNARY_SECONDS = 20.0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +40,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 _READERS = 8
 _RETRY_SECONDS = 5.0
+_KEPT_SECONDS = 3600.0
 _ROWS_AT_ONCE = 8192
 _SCORE = "scores.list.element"
 _COLUMNS = {
@@ -90,15 +93,24 @@ class SampleIndexFiles:
         folder: Where the files lie.
         shards: What they follow from.
         patience: Seconds that a caller waits for many shards to be taken in.
+        most_bytes: Of all files together; beyond that those go that nobody asked for longest. None of the last hour
+            goes, so that no search loses its file.
     """
 
-    def __init__(self, folder: Path, shards: ShardFiles, *, patience: float = 20.0) -> None:
+    def __init__(
+        self, folder: Path, shards: ShardFiles, *, patience: float = 20.0, most_bytes: int = 4 * 1024**3
+    ) -> None:
         self._folder = folder
         self._shards = shards
         self._patience = patience
+        self._most_bytes = most_bytes
         self._stopped = threading.Event()
         self._following: dict[Path, asyncio.Task[None]] = {}
         self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def prepare(self, run: Run, iteration: int) -> None:
+        """Begins to bring the file up to date, for whoever may ask next; what goes wrong is told to who asks."""
+        self._begin(self._path(run, iteration), run, iteration)
 
     async def find(
         self, run: Run, iteration: int, query: SampleQuery, after: SamplePlace | None, limit: int
@@ -114,27 +126,39 @@ class SampleIndexFiles:
         return await asyncio.shield(self._search(path, query, after, limit))
 
     async def _follow(self, path: Path, run: Run, iteration: int) -> None:
-        """Waits for the file to follow the shards; all who ask meanwhile wait for the same work."""
-        if path not in self._following:
-            self._following[path] = asyncio.create_task(self._take_in(path, run, iteration))
-            self._following[path].add_done_callback(lambda _: self._following.pop(path))
-        work = self._following[path]
-        await asyncio.wait({work}, timeout=self._patience)
-        if not work.done():
+        """Waits for the file to follow the shards as they are now; all who ask meanwhile wait for the same work.
+
+        What has begun before may have passed by a shard that is published since: it is waited for, then done again,
+        which costs little.
+        """
+        try:
+            async with asyncio.timeout(self._patience):
+                if before := self._following.get(path):
+                    await asyncio.wait({before})
+                await asyncio.shield(self._begin(path, run, iteration))
+        except TimeoutError:
             raise UnavailableError(
                 f"The samples of {run.name}, iteration {iteration}, are being indexed, which many samples need once. "
                 "Ask again in some seconds.",
                 reason="SAMPLES_NOT_INDEXED",
                 metadata={"resource": run.name},
                 retry_after=_RETRY_SECONDS,
-            )
-        work.result()
+            ) from None
+
+    def _begin(self, path: Path, run: Run, iteration: int) -> asyncio.Task[None]:
+        if path not in self._following:
+            work = asyncio.create_task(self._take_in(path, run, iteration))
+            work.add_done_callback(lambda done: done.cancelled() or done.exception())
+            work.add_done_callback(lambda _: self._following.pop(path))
+            self._following[path] = work
+        return self._following[path]
 
     async def _take_in(self, path: Path, run: Run, iteration: int) -> None:
         first = ShardId(run.id, iteration, INPUT, 0)
         rows = await self._shards.finished_rows(first)
         async with self._locks[path]:
             await asyncio.to_thread(self._refresh, path, run, first, rows)
+        await asyncio.to_thread(self._make_room)
 
     async def _search(self, path: Path, query: SampleQuery, after: SamplePlace | None, limit: int) -> FoundSamples:
         def search() -> FoundSamples:
@@ -147,6 +171,16 @@ class SampleIndexFiles:
     def stop(self) -> None:
         """Ends the work after the shards at hand; the next process goes on with the others."""
         self._stopped.set()
+
+    def _make_room(self) -> None:
+        """Deletes files that were not asked for lately while all together are too large; they can be made again."""
+        facts = {path: path.stat() for path in self._folder.rglob("*.duckdb")}
+        size = sum(fact.st_size for fact in facts.values())
+        for path, fact in sorted(facts.items(), key=lambda one: one[1].st_mtime):
+            if size <= self._most_bytes or time.time() - fact.st_mtime < _KEPT_SECONDS:
+                return
+            _delete(path)
+            size -= fact.st_size
 
     def _path(self, run: Run, iteration: int) -> Path:
         return self._folder / f"layout-{sample_sql.LAYOUT}" / run.id / f"it-{iteration}.duckdb"
@@ -217,9 +251,14 @@ def _opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         database = duckdb.connect(path, config=_CONFIG)
     except duckdb.Error:
-        path.unlink(missing_ok=True)
-        path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+        _delete(path)
         database = duckdb.connect(path, config=_CONFIG)
     with database:
         sample_sql.prepare(database)
+        os.utime(path)
         yield database
+
+
+def _delete(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.wal").unlink(missing_ok=True)

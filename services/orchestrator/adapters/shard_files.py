@@ -82,11 +82,25 @@ class ShardFiles:
             return None
         return from_plain(ShardRecord, data)
 
-    async def read(
-        self, shard: ShardId, record: ShardRecord, positions: Sequence[int] | None = None
-    ) -> dict[str, Column] | None:
-        """The columns of a part, or of its rows at some positions; None where its bytes are not those of the record."""
-        return await asyncio.to_thread(self._read, shard, record, positions)
+    async def read(self, shard: ShardId, record: ShardRecord) -> dict[str, Column] | None:
+        """The columns of a part; None where its bytes are not those of the record."""
+        return await asyncio.to_thread(self._read, shard, record)
+
+    async def read_stages(
+        self, stages: Sequence[ShardId], positions: Sequence[int] | None = None
+    ) -> list[dict[str, Column]]:
+        """The columns of one shard's parts, or of their rows at some positions, up to the first missing part."""
+        return await asyncio.to_thread(self._read_stages, stages, positions)
+
+    def _read_stages(self, stages: Sequence[ShardId], positions: Sequence[int] | None) -> list[dict[str, Column]]:
+        found: list[dict[str, Column]] = []
+        for shard in stages:
+            record = self.record_now(shard)
+            columns = self._read(shard, record, positions) if record else None
+            if columns is None:
+                break
+            found.append(columns)
+        return found
 
     def _read(
         self, shard: ShardId, record: ShardRecord, positions: Sequence[int] | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ilf_common.errors import InternalError
-from services.orchestrator.ports import Item, Outcome, SamplingCall, Texts
+from services.orchestrator.calls import Item, Outcome, SamplingCall, Texts
 from services.orchestrator.rows import Row, Score
 from services.orchestrator.seeds import item_seed
 from services.orchestrator.stages.inputs import EVALUATION

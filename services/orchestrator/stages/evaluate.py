@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import partial
 
 from ilf_common.errors import IlfError, InternalError
+from services.orchestrator.calls import Item, SamplingCall, Texts
 from services.orchestrator.codec import digest_of
 from services.orchestrator.metrics import Metrics, ShardMetrics
-from services.orchestrator.ports import Item, SamplingCall, Texts
 from services.orchestrator.rows import INPUT, Row
 from services.orchestrator.seeds import item_seed
 from services.orchestrator.shards import StageKey

@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import partial
 
 from ilf_common.errors import IlfError, InvalidArgumentError
+from services.orchestrator.calls import Item, SamplingCall
 from services.orchestrator.codec import digest_of
 from services.orchestrator.models import FeedbackSource, FeedbackStage
-from services.orchestrator.ports import Item, SamplingCall
 from services.orchestrator.rows import INPUT, Row
 from services.orchestrator.run import Usage
 from services.orchestrator.seeds import item_seed

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from services.orchestrator.calls import SamplingCall, Texts
 from services.orchestrator.codec import digest_of
 from services.orchestrator.models import OutputSource
-from services.orchestrator.ports import SamplingCall, Texts
 from services.orchestrator.rows import Row
 from services.orchestrator.seeds import item_seed
 from services.orchestrator.shards import StageKey

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ilf_common.errors import UnavailableError
+from services.orchestrator.calls import Item, Outcome, SamplingCall, Texts
 from services.orchestrator.codec import digest_of
 from services.orchestrator.metrics import Metrics, ShardMetrics
 from services.orchestrator.models import NothingToChange
-from services.orchestrator.ports import Item, Outcome, SamplingCall, Texts
 from services.orchestrator.rows import INPUT, Row, Score
 from services.orchestrator.run import Usage
 from services.orchestrator.seeds import item_seed

@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 
 from ilf_common.errors import IlfError, InternalError
+from services.orchestrator.calls import Item, Outcome
 from services.orchestrator.models import REWARD_MODEL, RankerSpec, RunSpec
-from services.orchestrator.ports import Item, Outcome
 from services.orchestrator.rows import Row, Score
 from services.orchestrator.seeds import item_seed
 from services.orchestrator.waiting import collect

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ilf_common.errors import InternalError
-from services.orchestrator.ports import Item, SamplingCall, Texts
+from services.orchestrator.calls import Item, SamplingCall, Texts
 from services.orchestrator.rows import Row
 from services.orchestrator.run import Usage
 from services.orchestrator.work import Made, RunWork

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from ilf_common.errors import FailedPreconditionError, UnavailableError
+from services.orchestrator.calls import FinetuneOrder, JobStatus
 from services.orchestrator.journal import wait_for
 from services.orchestrator.models import RunSpec, Schedule, Target
-from services.orchestrator.ports import FinetuneOrder, JobStatus, TrainingRow
+from services.orchestrator.ports import TrainingRow
 from services.orchestrator.rows import Row
 from services.orchestrator.shards import shard_count
 from services.orchestrator.work import RunWork

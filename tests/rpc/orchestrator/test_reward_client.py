@@ -12,7 +12,7 @@ from ilf_common.artifacts import ArtifactStore
 from ilf_common.errors import FailedPreconditionError
 from services.orchestrator.adapters import reward_client
 from services.orchestrator.adapters.reward_client import NoRewards, RewardClient
-from services.orchestrator.ports import Item, Outcome
+from services.orchestrator.calls import Item, Outcome
 from tests.fakes.peers import Peers, hash_of, register
 from tests.support import running_channel
 

@@ -11,9 +11,9 @@ from ilf_common.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from services.orchestrator.calls import Item, Outcome
 from services.orchestrator.journal import Journal
 from services.orchestrator.models import RunSpec
-from services.orchestrator.ports import Item, Outcome
 from services.orchestrator.run import Run, RunState
 from services.orchestrator.waiting import calls_of, collect, patiently
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -244,6 +246,32 @@ async def test_a_finished_iteration_is_read_only_once(copied: Path) -> None:
     shards = ShardFiles(ArtifactStore(str(copied / "store")))
     found = await SampleIndexFiles(copied / "index", shards).find(RUN, 1, query, None, 100)
     assert [ROWS[place.shard * 3 + place.position].item_id for place in found.places] == first
+
+
+async def test_a_look_at_the_first_page_prepares_what_filters_need(copied: Path) -> None:
+    shutil.rmtree(copied / "index", ignore_errors=True)
+    await browser_of(copied).page(RUN, 1, SampleQuery(), 2, "")
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
+    stopped = SampleIndexFiles(copied / "index", ShardFiles(ArtifactStore(str(copied / "store"))))
+    stopped.stop()
+    assert (await stopped.find(RUN, 1, SampleQuery(descending=True), None, 9)).total == len(ROWS)
+
+
+async def test_files_that_nobody_asked_for_lately_make_room(published: Path, tmp_path: Path) -> None:
+    shards = ShardFiles(ArtifactStore(str(published / "store")))
+    folder = tmp_path / "index"
+    old, lately = folder / "layout-0" / "gone" / "it-1.duckdb", folder / "layout-1" / "other" / "it-1.duckdb"
+    for path, age in ((old, 7200), (lately, 60)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x" * 1000)
+        os.utime(path, (time.time() - age,) * 2)
+    query = SampleQuery(order_by=SampleOrder.SCORE)
+    await SampleIndexFiles(folder, shards).find(RUN, 1, query, None, 9)
+    assert old.exists(), "there is room"
+    (used,) = (path for path in folder.rglob("*.duckdb") if path not in (old, lately))
+    os.utime(used, (0, 0))
+    await SampleIndexFiles(folder, shards, most_bytes=10).find(RUN, 1, query, None, 9)
+    assert not old.exists() and lately.exists() and used.exists(), "what is asked for is as good as new"
 
 
 async def test_many_ask_at_once(browser: SampleBrowser) -> None:

@@ -59,7 +59,7 @@ async def test_rows_that_are_answered_are_not_left_though_their_shard_is_not_fin
 
 
 async def _answers(count: int):  # type: ignore[no-untyped-def]
-    from services.orchestrator.ports import Outcome
+    from services.orchestrator.calls import Outcome
 
     yield [Outcome(f"row {number}", "text") for number in range(count)]
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.orchestrator.calls import Item, Outcome
 from services.orchestrator.pools.meter import Meter
-from services.orchestrator.ports import Item, Outcome
 
 ITEMS = [Item(name, "context") for name in "abc"]
 
