@@ -62,7 +62,7 @@ class Refinement(stand_ins.RefinementStandIn):
 
     def _alias(self, alias: str) -> refinement.PolicyAlias:
         targets = self.aliases[alias]
-        return refinement.PolicyAlias(alias=alias, policy=targets[-1], previous_policy=[*targets[:-1], ""][-1])
+        return refinement.PolicyAlias(alias=alias, policy=targets[-1], previous_policy=["", *targets[:-1]][-1])
 
 
 class Ranking(stand_ins.RankingStandIn):
@@ -96,6 +96,9 @@ class Finetune(stand_ins.FinetuneStandIn):
             if job.state == ft.FINETUNE_JOB_STATE_SUCCEEDED:
                 job.progress.step = job.progress.max_steps
             job.progress.loss = LOSSES[min(job.progress.step, len(LOSSES) - 1)]
+            job.progress.losses.extend(
+                ft.LossPoint(step=step, loss=loss) for step, loss in enumerate(LOSSES, 1) if step < job.progress.step
+            )
             self.peers.jobs[request.name].progress.CopyFrom(job.progress)
             yield message
 

@@ -24,7 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def own_world(tmp_path: Path) -> Iterator[World]:
-    """A console whose processes the test may kill; not started yet."""
+    """A console whose processes the test may kill; not started yet. Asked for before `person`, it outlives browsers."""
     here = World(tmp_path)
     yield here
     here.stop()

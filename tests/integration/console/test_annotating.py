@@ -81,7 +81,7 @@ def test_a_draft_survives_a_reload_and_another_task(person: Callable[..., Person
     expect(page.get_by_text("Your draft of")).to_be_visible()
 
 
-def test_a_server_that_restarts_loses_nothing_that_was_typed(person: Callable[..., Person], own_world: World) -> None:
+def test_a_server_that_restarts_loses_nothing_that_was_typed(own_world: World, person: Callable[..., Person]) -> None:
     own_world.start()
     own_world.create_waiting("restart", made_rows("restart", 2))
     ann = person("Ann", own_world)
@@ -99,7 +99,7 @@ def test_a_server_that_restarts_loses_nothing_that_was_typed(person: Callable[..
 
 
 def test_a_service_that_is_down_is_named_and_the_page_goes_on_when_it_is_back(
-    person: Callable[..., Person], own_world: World
+    own_world: World, person: Callable[..., Person]
 ) -> None:
     own_world.start()
     own_world.create_waiting("down", made_rows("down", 2))
