@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         JobProgress,
         JobState,
         LoraSpec,
+        LossPoint,
         RewardLoss,
         RewardOptions,
     )
@@ -187,6 +188,7 @@ _MODULES: dict[str, str] = {
     "InvalidArgumentError": "ilf_common.errors",
     "Iteration": "ilf_client.models.runs",
     "JobProgress": "ilf_client.models.jobs",
+    "LossPoint": "ilf_client.models.jobs",
     "JobState": "ilf_client.models.jobs",
     "JudgeScore": "ilf_client.models.inference",
     "JudgeSpec": "ilf_client.models.inference",
@@ -314,6 +316,7 @@ __all__ = [
     "JudgeScore",
     "JudgeSpec",
     "LoraSpec",
+    "LossPoint",
     "Metric",
     "NotFoundError",
     "NothingToChange",

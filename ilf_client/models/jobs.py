@@ -142,8 +142,16 @@ class FinetuneSpec:
 
 
 @dataclass(frozen=True)
+class LossPoint:
+    """The loss of one optimizer step."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
 class JobProgress:
-    """How far training is."""
+    """How far training is. `losses` are some steps of the whole run, evenly spread; none in lists of jobs."""
 
     step: int = 0
     max_steps: int = 0
@@ -152,6 +160,7 @@ class JobProgress:
     remaining: timedelta | None = None
     last_step_time: datetime | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    losses: Sequence[LossPoint] = ()
 
 
 @dataclass(frozen=True)

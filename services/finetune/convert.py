@@ -191,6 +191,7 @@ def _progress_message(progress: Progress) -> pb.FinetuneProgress:
         remaining=remaining,
         last_step_time=_timestamp(progress.last_step_time),
         metrics=dict(progress.metrics),
+        losses=[pb.LossPoint(step=step, loss=loss) for step, loss in progress.losses],
     )
 
 

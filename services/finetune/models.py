@@ -158,6 +158,7 @@ class Progress:
         remaining: Seconds that are left at this speed.
         last_step_time: When the last step ended; None before the first.
         metrics: Final metrics by name.
+        losses: Some steps of the whole run with their losses, evenly spread.
     """
 
     step: int = 0
@@ -167,6 +168,7 @@ class Progress:
     remaining: float = 0.0
     last_step_time: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    losses: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)

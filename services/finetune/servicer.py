@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from ilf.finetune.v1 import finetune_service_pb2 as pb
@@ -35,9 +36,10 @@ class FinetuneServicer(pb_grpc.FinetuneServiceServicer):
         return convert.to_proto(self._service.get(request.name))
 
     async def ListFinetuneJobs(self, request: pb.ListFinetuneJobsRequest, context: Any) -> pb.ListFinetuneJobsResponse:
-        """Jobs, oldest first."""
+        """Jobs, oldest first, without the curves of their losses: a page of them would be too large for a message."""
         jobs, token = page(self._service.list(), request.page_size, request.page_token, key=_age)
-        return pb.ListFinetuneJobsResponse(finetune_jobs=[convert.to_proto(job) for job in jobs], next_page_token=token)
+        shown = [convert.to_proto(replace(job, progress=replace(job.progress, losses=()))) for job in jobs]
+        return pb.ListFinetuneJobsResponse(finetune_jobs=shown, next_page_token=token)
 
     async def CancelFinetuneJob(self, request: pb.CancelFinetuneJobRequest, context: Any) -> pb.FinetuneJob:
         """Ends a job."""

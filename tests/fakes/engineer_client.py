@@ -20,6 +20,7 @@ from ilf_client import (
     JobProgress,
     JobState,
     JudgeScore,
+    LossPoint,
     NotFoundError,
     Policy,
     PolicyAlias,
@@ -311,9 +312,12 @@ def _samples(text: str, iteration: int) -> list[RunSample]:
     return rows
 
 
+LOSSES = (LossPoint(10, 2.5), LossPoint(20, 2.0), LossPoint(30, 1.5))
+
+
 def _jobs(text: str) -> list[FinetuneJob]:
     spec = FinetuneSpec(FinetuneKind.SFT, "tiny", "store://data", "store://checkpoint")
-    running = JobProgress(40, 200, 1.234, 5200.0, timedelta(minutes=3), NOW, {"train_loss": 1.5})
+    running = JobProgress(40, 200, 1.234, 5200.0, timedelta(minutes=3), NOW, {"train_loss": 1.5}, LOSSES)
     conditions = [Condition("Running", "Started", f"on one GPU {text}", NOW)]
     return [
         FinetuneJob(

@@ -56,7 +56,7 @@ class FakeJobRunner:
 
     def step(self, job_id: str, step: int, of: int) -> None:
         """The trainer makes progress."""
-        progress = Progress(step, of, loss=1.0 / step, last_step_time=self.now)
+        progress = Progress(step, of, loss=1.0 / step, last_step_time=self.now, losses=((step, 1.0 / step),))
         self.seen[job_id] = replace(self.seen[job_id], progress=progress)
 
     def die(self, job_id: str, message: str = "signal 9") -> None:

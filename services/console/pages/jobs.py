@@ -85,7 +85,7 @@ async def _job(request: Request) -> FinetuneJob:
 
 async def _live(request: Request) -> dict[str, Any]:
     job = await _job(request)
-    points = loss_points(request.query_params.get("seen", ""), job.progress)
+    points = loss_points(job.progress)
     return {
         "job": job,
         "points": points,

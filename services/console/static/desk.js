@@ -135,14 +135,16 @@ async function submit(change = {}, isLeasedAgain = false) {
     drafts.forget(user, task);
     return nextTask(content.skip ? "Skipped." : "Saved.");
   }
-  if (body.retry) return sendLater(body.message, change);
+  if (body.retry) return sendLater(task, body.message, change);
   if (body.reason === "LEASE_EXPIRED" && !isLeasedAgain && (await isHeld())) return submit(change, true);
   refused(status, body, content);
 }
 
-function sendLater(message, change) {
-  say(`Not sent yet. ${message}`, "warn", [{ label: "Try now", act: () => submit(change) }]);
-  repeat = setTimeout(() => submit(change), AGAIN_MS);
+function sendLater(task, message, change) {
+  // Meanwhile the page may have turned to another task.
+  const again = () => facts().task === task && submit(change);
+  say(`Not sent yet. ${message}`, "warn", [{ label: "Try now", act: again }]);
+  repeat = setTimeout(again, AGAIN_MS);
 }
 
 function missing(content) {
@@ -247,6 +249,7 @@ document.addEventListener("change", (event) => {
 window.addEventListener("storage", (event) => {
   const { user, task } = facts();
   if (!task || event.key !== drafts.key(user, task)) return;
+  clearTimeout(repeat);
   if (event.newValue === null) return nextTask("Answered in another tab.");
   const { answer } = JSON.parse(event.newValue ?? "{}");
   if (answer && !document.hasFocus()) fill(answer);

@@ -3,6 +3,9 @@
 const PREFIX = "ilf-draft:";
 const KEPT_DAYS = 30;
 
+// What was sent last, by key, where the browser has no room to keep it.
+const unwritten = {};
+
 export const key = (user, task) => `${PREFIX}${user}:${task}`;
 
 // {answer, at, sent} or null.
@@ -16,6 +19,7 @@ export function keep(user, task, answer) {
 }
 
 export function forget(user, task) {
+  delete unwritten[key(user, task)];
   localStorage.removeItem(key(user, task));
 }
 
@@ -23,8 +27,10 @@ export function forget(user, task) {
 export function requestId(user, task, content) {
   const draft = recall(user, task) ?? { at: Date.now() };
   const text = JSON.stringify(content);
-  if (draft.sent?.text !== text) draft.sent = { text, id: crypto.randomUUID() };
-  write(key(user, task), draft);
+  const sent = unwritten[key(user, task)] ?? draft.sent;
+  draft.sent = sent?.text === text ? sent : { text, id: crypto.randomUUID() };
+  if (write(key(user, task), draft)) delete unwritten[key(user, task)];
+  else unwritten[key(user, task)] = draft.sent;
   return draft.sent.id;
 }
 

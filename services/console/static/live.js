@@ -1,27 +1,9 @@
 // Keeps the live part of a page fresh until what it shows has ended; while a service is down it says which, and goes on.
 
 const PAUSE_MS = 2000;
-const MOST_SEEN = 150;
 const region = document.getElementById("live");
 const notice = document.getElementById("live-notice");
 let last = "";
-
-// What a chart of this page has shown so far ("step:value"): the services only tell the newest.
-const key = `seen ${region.dataset.live}`;
-let seen = (sessionStorage.getItem(key) ?? "").split(",").filter(Boolean);
-
-function remember() {
-  const point = region.querySelector("[data-point]")?.dataset.point;
-  if (!point || seen.at(-1) === point) return;
-  const step = Number(point.split(":")[0]);
-  seen = seen.filter((old) => Number(old.split(":")[0]) < step).concat(point);
-  if (seen.length > MOST_SEEN) seen = seen.filter((_, index) => index % 2 === 0 || index === seen.length - 1);
-  sessionStorage.setItem(key, seen.join(","));
-}
-
-function address() {
-  return seen.length ? `${region.dataset.live}?seen=${encodeURIComponent(seen.join(","))}` : region.dataset.live;
-}
 
 function isFinal() {
   return region.querySelector("[data-final]")?.dataset.final === "yes";
@@ -55,7 +37,7 @@ function tell(message) {
 
 async function refresh() {
   try {
-    const response = await fetch(address(), { headers: { accept: "application/json" } });
+    const response = await fetch(region.dataset.live, { headers: { accept: "application/json" } });
     if (response.ok) {
       replace(await response.text());
       tell("");
@@ -71,10 +53,8 @@ async function refresh() {
 }
 
 async function loop() {
-  remember();
   const goesOn = document.hidden || (await refresh());
-  remember();
   if (goesOn && !isFinal()) setTimeout(loop, PAUSE_MS);
 }
 
-if (!isFinal() || seen.length) loop();
+if (!isFinal()) loop();

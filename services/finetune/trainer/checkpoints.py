@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from services.finetune.trainer.outcome import replace_file
@@ -15,6 +15,7 @@ CHECKPOINTS = "checkpoints"
 KEPT = 2
 """So many, so that the newest complete one outlives the writing of the next."""
 MARK = "ilf_complete.json"
+MOST_LOSSES = 100
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -28,6 +29,8 @@ class Tally:
         last_loss: Of the newest step.
         right: Comparisons that the model got right at the time it saw them.
         compared: Comparisons seen.
+        losses: Every so many steps, the step and its loss: at most `MOST_LOSSES`.
+        stride: So many steps lie between two of them; it doubles when they are too many.
     """
 
     steps: int = 0
@@ -35,6 +38,8 @@ class Tally:
     last_loss: float = 0.0
     right: float = 0.0
     compared: float = 0.0
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    stride: int = 1
 
     def add(self, loss: float, right: float, compared: float) -> None:
         """Adds one step."""
@@ -43,6 +48,11 @@ class Tally:
         self.last_loss = loss
         self.right += right
         self.compared += compared
+        if self.steps % self.stride == 0:
+            self.losses.append((self.steps, loss))
+        if len(self.losses) > MOST_LOSSES:
+            self.stride *= 2
+            self.losses = [(step, loss) for step, loss in self.losses if step % self.stride == 0]
 
     def metrics(self) -> dict[str, float]:
         """`train_loss`, `final_loss`, and `train_accuracy` where comparisons were seen."""

@@ -137,6 +137,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             tokens_per_second=self._tokens / elapsed,
             remaining=elapsed / steps * left if steps else 0.0,
             last_step_time=time.time() if steps else None,
+            losses=tuple((step, value) for step, value in self.tally.losses),
         )
         write_progress(self.work_dir, progress)
         self._progress_due = now + _PROGRESS_INTERVAL

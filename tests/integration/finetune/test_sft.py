@@ -57,6 +57,8 @@ def test_training_lowers_the_loss_and_publishes_a_directory_that_serves(workshop
     progress = read_progress(Path(job.work_dir))
     assert (progress.step, progress.max_steps, progress.remaining) == (30, 30, 0)
     assert progress.metrics["train_loss"] == result.metrics["train_loss"]
+    assert [step for step, _ in progress.losses] == list(range(1, 31))
+    assert progress.losses[-1][1] == result.metrics["final_loss"]
 
 
 def test_the_same_job_gives_the_same_bytes(workshop: Workshop) -> None:

@@ -107,6 +107,9 @@ async def test_a_job_says_everything_about_itself(server: Running) -> None:
         elif job.state == pb.FINETUNE_JOB_STATE_RUNNING:
             assert (job.progress.max_steps, job.progress.loss) == (10, pytest.approx(0.2))
             assert job.progress.HasField("last_step_time")
+            assert [(point.step, point.loss) for point in job.progress.losses] == [(5, pytest.approx(0.2))]
+            [listed] = (await server.stub.ListFinetuneJobs(pb.ListFinetuneJobsRequest())).finetune_jobs
+            assert listed.progress.step == 5 and not listed.progress.losses, "a page of curves would be too large"
             server.runner.finish(job_id_of("r1"), digest="abc")
     assert seen[-1] == pb.FINETUNE_JOB_STATE_SUCCEEDED
     done = await server.stub.GetFinetuneJob(pb.GetFinetuneJobRequest(name=created.name))

@@ -70,6 +70,7 @@ NAMES = [
     "InvalidArgumentError",
     "Iteration",
     "JobProgress",
+    "LossPoint",
     "JobState",
     "JudgeScore",
     "JudgeSpec",

@@ -394,6 +394,7 @@ class FinetuneProgress(_message.Message):
     REMAINING_FIELD_NUMBER: _builtins.int
     LAST_STEP_TIME_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     max_steps: _builtins.int
     loss: _builtins.float
@@ -406,6 +407,10 @@ class FinetuneProgress(_message.Message):
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Final metrics by name (train_loss, nll, accuracy, …)."""
 
+    @_builtins.property
+    def losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LossPoint]:
+        """Some steps of the whole run with their losses, evenly spread, at most 100; empty in lists."""
+
     def __init__(
         self,
         *,
@@ -416,14 +421,39 @@ class FinetuneProgress(_message.Message):
         remaining: _duration_pb2.Duration | None = ...,
         last_step_time: _timestamp_pb2.Timestamp | None = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        losses: _abc.Iterable[Global___LossPoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_step_time", b"last_step_time", "remaining", b"remaining"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_step_time", b"last_step_time", "loss", b"loss", "max_steps", b"max_steps", "metrics", b"metrics", "remaining", b"remaining", "step", b"step", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_step_time", b"last_step_time", "loss", b"loss", "losses", b"losses", "max_steps", b"max_steps", "metrics", b"metrics", "remaining", b"remaining", "step", b"step", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FinetuneProgress: _TypeAlias = FinetuneProgress  # noqa: Y015
+
+@_typing.final
+class LossPoint(_message.Message):
+    """The loss of one optimizer step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    loss: _builtins.float
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        loss: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loss", b"loss", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LossPoint: _TypeAlias = LossPoint  # noqa: Y015
 
 @_typing.final
 class CreateFinetuneJobRequest(_message.Message):

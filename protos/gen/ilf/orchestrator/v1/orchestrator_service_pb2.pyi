@@ -1615,6 +1615,9 @@ class SubmitFeedbackRequest(_message.Message):
     SKIP_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """An id that this annotator has used for this task, for an answer or a skip, changes nothing, whatever was answered
+    since: the task as it stands is answered. The last 16 ids of a task are known. May be empty.
+    """
     name: _builtins.str
     annotator: _builtins.str
     feedback: _builtins.str
@@ -1777,6 +1780,7 @@ class SubmitComparisonRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """As in SubmitFeedbackRequest."""
     name: _builtins.str
     annotator: _builtins.str
     preference: Global___Preference.ValueType
@@ -1939,6 +1943,7 @@ class SubmitReviewRequest(_message.Message):
     SKIP_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """As in SubmitFeedbackRequest."""
     name: _builtins.str
     annotator: _builtins.str
     verdict: Global___Verdict.ValueType

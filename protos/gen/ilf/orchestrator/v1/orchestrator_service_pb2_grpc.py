@@ -206,7 +206,7 @@ class OrchestratorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SubmitFeedback(self, request, context):
-        """Idempotent by request_id; may be sent again to edit one's own feedback until the run has gone on.
+        """Idempotent by request_id; may be sent again, with another id, to edit one's own feedback until the run has gone on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,7 +221,7 @@ class OrchestratorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SubmitComparison(self, request, context):
-        """Idempotent by request_id.
+        """Idempotent by request_id; may be sent again, with another id, to change one's own preference.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,7 +236,7 @@ class OrchestratorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SubmitReview(self, request, context):
-        """Idempotent by request_id; may be sent again to change one's own verdict.
+        """Idempotent by request_id; may be sent again, with another id, to change one's own verdict.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

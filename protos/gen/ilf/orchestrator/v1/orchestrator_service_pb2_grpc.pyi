@@ -63,19 +63,19 @@ class OrchestratorServiceStub:
     annotator: shows all tasks with their answers, page by page, and leases none.
     """
     SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitFeedbackRequest, _orchestrator_service_pb2.FeedbackTask]
-    """Idempotent by request_id; may be sent again to edit one's own feedback until the run has gone on."""
+    """Idempotent by request_id; may be sent again, with another id, to edit one's own feedback until the run has gone on."""
     ListComparisonTasks: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListComparisonTasksRequest, _orchestrator_service_pb2.ListComparisonTasksResponse]
     """Leases pairs of samples to an annotator. Without an annotator: shows all pairs with their preferences, page by
     page, and leases none.
     """
     SubmitComparison: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitComparisonRequest, _orchestrator_service_pb2.ComparisonTask]
-    """Idempotent by request_id."""
+    """Idempotent by request_id; may be sent again, with another id, to change one's own preference."""
     ListReviewTasks: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListReviewTasksRequest, _orchestrator_service_pb2.ListReviewTasksResponse]
     """Leases chosen refinements to an annotator, who says whether they incorporate the feedback. Without an annotator:
     shows all reviews, page by page, and leases none.
     """
     SubmitReview: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitReviewRequest, _orchestrator_service_pb2.ReviewTask]
-    """Idempotent by request_id; may be sent again to change one's own verdict."""
+    """Idempotent by request_id; may be sent again, with another id, to change one's own verdict."""
     ListAnswers: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListAnswersRequest, _orchestrator_service_pb2.ListAnswersResponse]
     """An annotator's own answers of all kinds, newest first."""
     GetAnnotationProgress: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.GetAnnotationProgressRequest, _orchestrator_service_pb2.AnnotationProgress]
@@ -118,19 +118,19 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     annotator: shows all tasks with their answers, page by page, and leases none.
     """
     SubmitFeedback: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitFeedbackRequest, _orchestrator_service_pb2.FeedbackTask]  # type: ignore[assignment]
-    """Idempotent by request_id; may be sent again to edit one's own feedback until the run has gone on."""
+    """Idempotent by request_id; may be sent again, with another id, to edit one's own feedback until the run has gone on."""
     ListComparisonTasks: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListComparisonTasksRequest, _orchestrator_service_pb2.ListComparisonTasksResponse]  # type: ignore[assignment]
     """Leases pairs of samples to an annotator. Without an annotator: shows all pairs with their preferences, page by
     page, and leases none.
     """
     SubmitComparison: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitComparisonRequest, _orchestrator_service_pb2.ComparisonTask]  # type: ignore[assignment]
-    """Idempotent by request_id."""
+    """Idempotent by request_id; may be sent again, with another id, to change one's own preference."""
     ListReviewTasks: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListReviewTasksRequest, _orchestrator_service_pb2.ListReviewTasksResponse]  # type: ignore[assignment]
     """Leases chosen refinements to an annotator, who says whether they incorporate the feedback. Without an annotator:
     shows all reviews, page by page, and leases none.
     """
     SubmitReview: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.SubmitReviewRequest, _orchestrator_service_pb2.ReviewTask]  # type: ignore[assignment]
-    """Idempotent by request_id; may be sent again to change one's own verdict."""
+    """Idempotent by request_id; may be sent again, with another id, to change one's own verdict."""
     ListAnswers: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListAnswersRequest, _orchestrator_service_pb2.ListAnswersResponse]  # type: ignore[assignment]
     """An annotator's own answers of all kinds, newest first."""
     GetAnnotationProgress: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.GetAnnotationProgressRequest, _orchestrator_service_pb2.AnnotationProgress]  # type: ignore[assignment]
@@ -230,7 +230,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_service_pb2.SubmitFeedbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.FeedbackTask, _abc.Awaitable[_orchestrator_service_pb2.FeedbackTask]]:
-        """Idempotent by request_id; may be sent again to edit one's own feedback until the run has gone on."""
+        """Idempotent by request_id; may be sent again, with another id, to edit one's own feedback until the run has gone on."""
 
     @_abc_1.abstractmethod
     def ListComparisonTasks(
@@ -248,7 +248,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_service_pb2.SubmitComparisonRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.ComparisonTask, _abc.Awaitable[_orchestrator_service_pb2.ComparisonTask]]:
-        """Idempotent by request_id."""
+        """Idempotent by request_id; may be sent again, with another id, to change one's own preference."""
 
     @_abc_1.abstractmethod
     def ListReviewTasks(
@@ -266,7 +266,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_service_pb2.SubmitReviewRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_service_pb2.ReviewTask, _abc.Awaitable[_orchestrator_service_pb2.ReviewTask]]:
-        """Idempotent by request_id; may be sent again to change one's own verdict."""
+        """Idempotent by request_id; may be sent again, with another id, to change one's own verdict."""
 
     @_abc_1.abstractmethod
     def ListAnswers(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
-from ilf_client.models.jobs import JobState
+from ilf_client.models.jobs import JobProgress, JobState
 from ilf_common.errors import UnavailableError
 from tests.unit.services.console.pages.conftest import Engineer
 
@@ -18,12 +19,12 @@ def test_jobs_are_listed_with_their_steps(engineer: Engineer) -> None:
     assert "No jobs yet" in engineer.text("/jobs")
 
 
-def test_the_loss_is_drawn_from_what_the_page_has_seen(engineer: Engineer) -> None:
-    assert "<svg" not in engineer.text("/jobs/train-1")
-    shown = engineer.text("/jobs/train-1/live?seen=10:2.5,30:1.5,nonsense,99:7")
-    assert 'data-point="40:1.234"' in shown
-    assert "step 30: loss 1.5" in shown and "step 40: loss 1.234" in shown
-    assert "step 99" not in shown, "a step after the newest is of an earlier attempt"
+def test_the_loss_is_drawn_from_its_first_step_to_the_newest(engineer: Engineer) -> None:
+    for address in ("/jobs/train-1", "/jobs/train-1/live"):
+        shown = engineer.text(address)
+        assert "step 10: loss 2.5" in shown and "step 40: loss 1.234" in shown
+    engineer.client.jobs.jobs["train-1"] = replace(engineer.client.jobs.jobs["train-1"], progress=JobProgress(1, 200))
+    assert "The loss is drawn here from the second step on" in engineer.text("/jobs/train-1")
 
 
 def test_a_job_is_cancelled_after_asking(engineer: Engineer) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from ilf_client import Candidate, CandidateScore, JudgeScore, Policy, ReviewTask, Run, RunSample, RunSpec
-from ilf_client.models.jobs import JobProgress
+from ilf_client.models.jobs import JobProgress, LossPoint
 from ilf_client.models.specs import Schedule
 from ilf_client.models.tasks import TaskState, Verdict
 from services.console.views.diff import Change
@@ -72,10 +73,12 @@ def test_what_says_nothing_of_judges_is_left_out() -> None:
     assert shares([]) == {}
 
 
-def test_losses_are_those_that_were_seen_and_the_newest() -> None:
-    assert loss_points("1:3.0,x,5:nan,7:2.0,7:1.5", JobProgress(step=9, loss=1.0)) == [(1, 3.0), (7, 1.5), (9, 1.0)]
-    assert loss_points("8:3.0", JobProgress(step=2, loss=4.0)) == [(2, 4.0)], "an attempt that began anew"
-    assert loss_points("", JobProgress()) == []
+def test_losses_are_those_of_the_curve_and_the_newest() -> None:
+    told = [LossPoint(4, 3.0), LossPoint(8, 2.0)]
+    assert loss_points(JobProgress(step=9, loss=1.0, losses=told)) == [(4, 3.0), (8, 2.0), (9, 1.0)]
+    assert loss_points(JobProgress(step=8, loss=2.0, losses=told)) == [(4, 3.0), (8, 2.0)]
+    assert loss_points(JobProgress(step=1, loss=math.nan)) == []
+    assert loss_points(JobProgress()) == []
 
 
 @pytest.mark.parametrize(

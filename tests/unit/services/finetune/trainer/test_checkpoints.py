@@ -1,6 +1,9 @@
 from pathlib import Path
 
-from services.finetune.trainer.checkpoints import Tally, drop_incomplete, last_complete, mark_complete
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.finetune.trainer.checkpoints import MOST_LOSSES, Tally, drop_incomplete, last_complete, mark_complete
 
 
 def _write(folder: Path, step: int, tally: Tally | None) -> None:
@@ -37,4 +40,27 @@ def test_a_tally_adds_up() -> None:
     tally.add(2.0, right=3, compared=4)
     tally.add(1.0, right=4, compared=4)
     assert tally.metrics() == {"train_loss": 1.5, "final_loss": 1.0, "train_accuracy": 7 / 8}
+    assert tally.losses == [(1, 2.0), (2, 1.0)]
     assert Tally().metrics() == {"train_loss": 0.0, "final_loss": 0.0}
+
+
+@given(st.integers(1, 1000))
+def test_a_curve_of_losses_stays_small_even_and_complete(steps: int) -> None:
+    tally = Tally()
+    for step in range(1, steps + 1):
+        tally.add(float(step), right=0, compared=0)
+    shown = [step for step, _ in tally.losses]
+    assert len(shown) <= MOST_LOSSES and all(loss == step for step, loss in tally.losses)
+    assert shown == list(range(tally.stride, steps + 1, tally.stride))
+
+
+def test_a_curve_goes_on_after_a_resume(tmp_path: Path) -> None:
+    tally = Tally()
+    for step in range(250):
+        tally.add(float(step), right=0, compared=0)
+    _write(tmp_path, 250, tally)
+    found = last_complete(tmp_path)
+    assert found is not None
+    found.tally.add(1.0, right=0, compared=0)
+    found.tally.add(2.0, right=0, compared=0)
+    assert (found.tally.losses[-1], found.tally.stride) == ((252, 2.0), 4)
