@@ -31,7 +31,7 @@ def run(settings: ConsoleSettings) -> None:
     """
     configure_telemetry("console", settings.telemetry)
     try:
-        with _listen(settings.server) as listener:
+        with listen(settings.server) as listener:
             asyncio.run(_serve(_bound(settings, listener), listener))
     finally:
         flush_telemetry()
@@ -46,6 +46,28 @@ def open_client(settings: ConsoleSettings) -> AsyncClient:
         timeouts=Timeouts(call=settings.services.call_seconds),
         retry=_RETRY,
     )
+
+
+def listen(server: HttpSettings) -> socket.socket:
+    """Opens the port.
+
+    Raises:
+        FailedPreconditionError: reason PORT_IN_USE.
+    """
+    host = server.host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, server.port), family=family, backlog=2048)
+    except OSError as error:
+        raise FailedPreconditionError(
+            f"Nobody can listen on {server.host}:{server.port}: another program has the port, or the address is not of "
+            "this machine. Stop that program, or set server.port to a free port.",
+            reason="PORT_IN_USE",
+        ) from error
+    # Connections take it over. Without it the body of an answer waits until the browser has acknowledged the head,
+    # which it puts off for 40 ms; asyncio sets it for listeners of its own making alone.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def sign_in_address(settings: ConsoleSettings) -> str:
@@ -78,23 +100,6 @@ async def _serve(settings: ConsoleSettings, listener: socket.socket) -> None:
         log.info("serving", extra={"address": settings.url})
         _greet(settings)
         await uvicorn.Server(config).serve(sockets=[listener])
-
-
-def _listen(server: HttpSettings) -> socket.socket:
-    host = server.host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, server.port), family=family, backlog=2048)
-    except OSError as error:
-        raise FailedPreconditionError(
-            f"Nobody can listen on {server.host}:{server.port}: another program has the port, or the address is not of "
-            "this machine. Stop that program, or set server.port to a free port.",
-            reason="PORT_IN_USE",
-        ) from error
-    # Connections take it over. Without it the body of an answer waits until the browser has acknowledged the head,
-    # which it puts off for 40 ms; asyncio sets it for listeners of its own making alone.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 def _bound(settings: ConsoleSettings, listener: socket.socket) -> ConsoleSettings:

@@ -11,7 +11,7 @@ from ilf_common.errors import FailedPreconditionError, InvalidArgumentError
 from ilf_common.settings import load_settings
 from services.console.app import build_app
 from services.console.settings import ConsoleSettings, HttpSettings, SessionSettings
-from services.console.wiring import run, sign_in_address
+from services.console.wiring import listen, run, sign_in_address
 from tests.fakes.console_client import FakeClient
 from tests.unit.services.console.conftest import Open
 
@@ -44,6 +44,13 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         with pytest.raises(FailedPreconditionError, match=f"127.0.0.1:{port}") as refused:
             run(ConsoleSettings(server=HttpSettings(port=port), state_dir=tmp_path))
     assert refused.value.reason == "PORT_IN_USE"
+
+
+def test_no_answer_waits_for_an_acknowledgement() -> None:
+    with listen(HttpSettings(port=0)) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "FILE_UNREADABLE"), ("short", "KEY_TOO_SHORT")])
