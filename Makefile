@@ -134,7 +134,7 @@ screenshots: setup ## Every page of the console, at two widths and in both theme
 
 bench: setup ## Every benchmark, side by side with its alternative; results go to benchmarks/results
 	for name in import_time engine_throughput batch_refine batch_rank judge_accuracy scaler front trainer \
-		reward_scoring best_of_n controller sdk_latency annotators; do \
+		reward_scoring best_of_n controller sdk_latency annotators samples console; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.batch_refine --model demo
 	$(BIN)/python -m benchmarks.orchestrator --rows 30000 300000 1000000

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from benchmarks.orchestrator import peak_mib, write_rows
+from benchmarks.measuring import peak_mib, quantile, timed
+from benchmarks.orchestrator import write_rows
 from benchmarks.recording import print_table, record
 from ilf_client import AsyncClient, Endpoints
 from tests.crash.orchestrator.support import Cluster
@@ -31,8 +30,6 @@ RUN = "asked"
 PAGE = b"\0" * 4096
 WRITES = 200
 FEEDBACK = "Say what the reader does not know yet, and leave out the rest. " * 4
-
-ResultT = TypeVar("ResultT")
 
 
 def fsync_milliseconds(folder: Path) -> float:
@@ -44,7 +41,7 @@ def fsync_milliseconds(folder: Path) -> float:
             stream.write(PAGE)
             os.fsync(stream.fileno())
             taken.append(1000 * (time.perf_counter() - begin))
-    return _quantile(taken, 0.5)
+    return quantile(taken, 0.5)
 
 
 async def ask(cluster: Cluster, tasks: int, annotators_per_item: int) -> float:
@@ -71,10 +68,10 @@ async def annotate(client: AsyncClient, annotator: str, answers: int) -> tuple[l
     """Seconds of each lease and of each submit of one annotator."""
     leases, submits = [], []
     for _ in range(answers):
-        leased, seconds = await _timed(client.feedback.lease(annotator, run=RUN, timeout=60))
+        leased, seconds = await timed(client.feedback.lease(annotator, run=RUN, timeout=60))
         leases.append(seconds)
         [task] = leased.tasks
-        _, seconds = await _timed(client.feedback.submit(task.name, annotator, FEEDBACK, timeout=60))
+        _, seconds = await timed(client.feedback.submit(task.name, annotator, FEEDBACK, timeout=60))
         submits.append(seconds)
     return leases, submits
 
@@ -102,24 +99,14 @@ async def measure(tasks: int, annotators: int, answers: int, annotators_per_item
                 "per item": annotators_per_item,
                 "annotators": annotators,
                 "answers/s": round(len(submits) / seconds),
-                **{f"submit p{100 * share:.0f} ms": round(1000 * _quantile(submits, share)) for share in (0.5, 0.95)},
-                **{f"lease p{100 * share:.0f} ms": round(1000 * _quantile(leases, share)) for share in (0.5, 0.95)},
+                **{f"submit p{100 * share:.0f} ms": round(1000 * quantile(submits, share)) for share in (0.5, 0.95)},
+                **{f"lease p{100 * share:.0f} ms": round(1000 * quantile(leases, share)) for share in (0.5, 0.95)},
                 "fsync ms": round(fsync_milliseconds(Path(name)), 2),
                 "tasks made in s": round(asked, 1),
-                "peak MiB": round(peak_mib(cluster)),
+                "peak MiB": round(peak_mib(cluster.orchestrator)),
             }
         finally:
             await cluster.stop()
-
-
-async def _timed(call: Awaitable[ResultT]) -> tuple[ResultT, float]:
-    begin = time.perf_counter()
-    result = await call
-    return result, time.perf_counter() - begin
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    return sorted(values)[math.ceil(len(values) * share) - 1]
 
 
 async def main() -> int:

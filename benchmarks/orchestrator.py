@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
 
+from benchmarks.measuring import peak_mib
 from benchmarks.recording import print_table, record
 from tests.crash.orchestrator.support import Cluster
 
@@ -82,18 +83,11 @@ async def measure(rows: int, shard_rows: int, judges: int) -> Measured:
             stages = {stage.stage: stage for stage in run.iterations[0].stages}
             first = min(stages[stage].start_time.ToNanoseconds() for stage in STAGES)
             last = max(stages[stage].end_time.ToNanoseconds() for stage in STAGES)
-            return Measured(rows, rows / ((last - first) / 1e9), time.monotonic() - begin, peak_mib(cluster))
+            return Measured(
+                rows, rows / ((last - first) / 1e9), time.monotonic() - begin, peak_mib(cluster.orchestrator)
+            )
         finally:
             await cluster.stop()
-
-
-def peak_mib(cluster: Cluster) -> float:
-    """Peak resident memory of the orchestrator's process."""
-    process = cluster.orchestrator
-    if process is None:
-        raise RuntimeError("the orchestrator is not running")
-    lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 async def main() -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import sys
 import tempfile
@@ -25,7 +24,7 @@ import grpc
 from ilf.orchestrator.v1 import orchestrator_service_pb2 as pb
 from ilf.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
 
-from benchmarks.orchestrator import peak_mib
+from benchmarks.measuring import peak_mib, processor_seconds
 from benchmarks.recording import print_table, record
 from benchmarks.sample_shards import RARE_WORD, RUN, make_run
 from tests.crash.orchestrator.support import Cluster
@@ -68,14 +67,14 @@ class Answer:
 async def ask(stub: Any, cluster: Cluster, fields: dict[str, Any]) -> Answer:
     """Asks for one page."""
     request = pb.ListSamplesRequest(parent=f"runs/{RUN}", iteration=1, page_size=PAGE, **fields)
-    begin, worked = time.monotonic(), processor_seconds(cluster)
+    begin, worked = time.monotonic(), processor_seconds(cluster.orchestrator)
     answer = await stub.ListSamples(request)
-    return Answer(time.monotonic() - begin, processor_seconds(cluster) - worked, answer.total_size)
+    return Answer(time.monotonic() - begin, processor_seconds(cluster.orchestrator) - worked, answer.total_size)
 
 
 async def make_index(stub: Any, cluster: Cluster) -> Answer:
     """Asks until the iteration is indexed."""
-    begin, worked = time.monotonic(), processor_seconds(cluster)
+    begin, worked = time.monotonic(), processor_seconds(cluster.orchestrator)
     while True:
         try:
             answer = await ask(stub, cluster, {"filter": pb.SampleFilter(failed=False)})
@@ -83,16 +82,7 @@ async def make_index(stub: Any, cluster: Cluster) -> Answer:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
         else:
-            return Answer(time.monotonic() - begin, processor_seconds(cluster) - worked, answer.total)
-
-
-def processor_seconds(cluster: Cluster) -> float:
-    """What the orchestrator's process has used so far."""
-    process = cluster.orchestrator
-    if process is None:
-        raise RuntimeError("the orchestrator is not running")
-    fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            return Answer(time.monotonic() - begin, processor_seconds(cluster.orchestrator) - worked, answer.total)
 
 
 async def measure(folder: Path, repeats: int) -> list[dict[str, Any]]:
@@ -123,7 +113,7 @@ def _row(name: str, answers: list[Answer], cluster: Cluster) -> dict[str, Any]:
         "slowest, s": round(max(one.seconds for one in answers), 3) if answers else "",
         "processor, s": round(statistics.median(one.processor for one in answers), 2) if answers else "",
         "limit, s": "",
-        "peak MiB": round(peak_mib(cluster)),
+        "peak MiB": round(peak_mib(cluster.orchestrator)),
     }
 
 
