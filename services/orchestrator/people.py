@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ from services.orchestrator.models import RunSpec
 from services.orchestrator.ports import Clock, TaskStore
 from services.orchestrator.service import RunService
 from services.orchestrator.task_maker import TaskMaker
-from services.orchestrator.tasks import Answer, Task, TaskKind, TaskState, parent_run, parse_task_name
+from services.orchestrator.tasks import NO_ANSWER, Answer, Task, TaskKind, TaskState, parent_run, parse_task_name
 
 _MAX_LEASES = 100
 
@@ -44,6 +44,19 @@ class Pace:
     answered: int = 0
     last_day: int = 0
     last_hour: int = 0
+
+
+class _Change:
+    """A change of a task that knows whether it changed anything."""
+
+    def __init__(self, change: Callable[[Task], Task]) -> None:
+        self._change = change
+        self.happened = False
+
+    def __call__(self, task: Task) -> Task:
+        after = self._change(task)
+        self.happened = after != task
+        return after
 
 
 class PeopleService:
@@ -114,8 +127,10 @@ class PeopleService:
         found = await self._tasks.page(kind, run_id, after=after, limit=size + 1)
         return found[:size], encode_token(found[size - 1].name) if len(found) > size else ""
 
-    async def submit(self, kind: TaskKind, name: str, annotator: str, answer: Answer) -> tuple[Task, RunSpec]:
-        """Answers a task, or changes one's own answer; a repeat changes nothing.
+    async def submit(
+        self, kind: TaskKind, name: str, annotator: str, answer: Answer, request_id: str = ""
+    ) -> tuple[Task, RunSpec]:
+        """Answers a task, or changes one's own answer; a repeat changes nothing, whatever was answered since.
 
         Raises:
             NotFoundError: TASK_NOT_FOUND.
@@ -124,11 +139,12 @@ class PeopleService:
         check_annotator(annotator)
         answer = checked_answer(kind, answer)
         ids, now = _ids(kind, name), self._clock.now()
-        task = _found(name, await self._tasks.change(kind, *ids, lambda task: task.answered(annotator, answer, now)))
-        self._signal.give()
-        return task, (await self._runs.get(task.run_id)).spec
+        change = _Change(lambda task: task.answered(annotator, answer, now, request_id))
+        return await self._outcome(_found(name, await self._tasks.change(kind, *ids, change)), annotator, change)
 
-    async def skip(self, kind: TaskKind, name: str, annotator: str, flags: Sequence[str]) -> tuple[Task, RunSpec]:
+    async def skip(
+        self, kind: TaskKind, name: str, annotator: str, flags: Sequence[str], request_id: str = ""
+    ) -> tuple[Task, RunSpec]:
         """Gives a task back; this annotator will not see it again. A repeat changes nothing.
 
         Raises:
@@ -138,9 +154,23 @@ class PeopleService:
         check_annotator(annotator)
         require(not flags, "flags", "belong to an answer; a task that is skipped keeps none")
         ids, now = _ids(kind, name), self._clock.now()
-        skipped = await self._tasks.skip(kind, *ids, annotator, lambda task: task.given_back(annotator, now))
-        task = replace(_found(name, skipped), state=TaskState.SKIPPED, annotator=annotator, answer=Answer(""))
-        self._signal.give()
+        change = _Change(lambda task: task.given_back(annotator, now, request_id))
+        skipped = await self._tasks.skip(kind, *ids, annotator, change)
+        return await self._outcome(_found(name, skipped), annotator, change)
+
+    async def _outcome(self, task: Task, annotator: str, change: _Change) -> tuple[Task, RunSpec]:
+        """The task as this annotator is to see it: skipped where it was given back, whoever has it now."""
+        if change.happened:
+            self._signal.give()
+        if task.annotator != annotator:
+            task = replace(
+                task,
+                state=TaskState.SKIPPED,
+                annotator=annotator,
+                answer=NO_ANSWER,
+                answer_time=None,
+                lease_expire_time=None,
+            )
         return task, (await self._runs.get(task.run_id)).spec
 
     async def answers(self, parent: str, annotator: str, page_size: int, page_token: str) -> TaskPage:

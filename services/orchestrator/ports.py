@@ -282,7 +282,7 @@ class TaskStore(Protocol):
     async def skip(
         self, kind: TaskKind, run_id: str, task_id: str, annotator: str, change: Callable[[Task], Task]
     ) -> Task | None:
-        """As `change`, and never offers the task's group to this annotator again; a repeat changes nothing."""
+        """As `change`, and if that changes it, never offers the task's group to this annotator again."""
         ...
 
     async def renew(self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime) -> list[Task]:

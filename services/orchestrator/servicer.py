@@ -144,8 +144,8 @@ class OrchestratorServicer(OrchestratorServiceServicer):
 
     async def _submit(self, kind: TaskKind, request: Any, answer: Answer) -> tuple[Task, RunSpec]:
         if request.skip:
-            return await self._people.skip(kind, request.name, request.annotator, answer.flags)
-        return await self._people.submit(kind, request.name, request.annotator, answer)
+            return await self._people.skip(kind, request.name, request.annotator, answer.flags, request.request_id)
+        return await self._people.submit(kind, request.name, request.annotator, answer, request.request_id)
 
     async def ListAnswers(self, request: pb.ListAnswersRequest, context: Any) -> pb.ListAnswersResponse:  # noqa: D102
         found = await self._people.answers(request.parent, request.annotator, request.page_size, request.page_token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from ilf_common.errors import FailedPreconditionError
 from services.orchestrator.resolve import RUN_ID
 
 _TASK_ID = re.compile(r"[0-9a-z-]{1,40}")
+_KEPT_REQUESTS = 16
 
 
 class TaskKind(StrEnum):
@@ -63,6 +65,7 @@ class Task:
         candidate_b: Which refinement the second sample is (COMPARISON), or the one to review (REVIEW).
         lease_seconds: How long the task stays with one annotator.
         closed: The run has gone on; answers are final.
+        requests: Marks of the last answers and skips that were taken, oldest first.
     """
 
     kind: TaskKind
@@ -85,6 +88,7 @@ class Task:
     answer: Answer = field(default=NO_ANSWER)
     answer_time: datetime | None = None
     closed: bool = False
+    requests: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -96,27 +100,44 @@ class Task:
         expires = now + timedelta(seconds=self.lease_seconds)
         return replace(self, state=TaskState.LEASED, annotator=annotator, lease_expire_time=expires)
 
-    def answered(self, annotator: str, answer: Answer, now: datetime) -> Task:
+    def answered(self, annotator: str, answer: Answer, now: datetime, request_id: str = "") -> Task:
         """The task with an answer; the annotator's own answer may be replaced until the run has gone on.
+
+        A request that was taken before changes nothing, whatever was answered since.
 
         Raises:
             FailedPreconditionError: TASK_DONE, LEASE_TAKEN or LEASE_EXPIRED.
         """
-        if self.state is TaskState.DONE and self.annotator == annotator and self.answer == answer:
+        if self._has_taken(annotator, request_id):
             return self
+        if self.state is TaskState.DONE and self.annotator == annotator and self.answer == answer:
+            return self._taking(annotator, request_id)
         self._check_holder(annotator, now)
-        return replace(self, state=TaskState.DONE, answer=answer, answer_time=now, lease_expire_time=None)
+        task = replace(self, state=TaskState.DONE, answer=answer, answer_time=now, lease_expire_time=None)
+        return task._taking(annotator, request_id)
 
-    def given_back(self, annotator: str, now: datetime) -> Task:
-        """The task open again, for others.
+    def given_back(self, annotator: str, now: datetime, request_id: str = "") -> Task:
+        """The task open again, for others; a request that was taken before changes nothing.
 
         Raises:
             FailedPreconditionError: As `answered`.
         """
+        if self._has_taken(annotator, request_id):
+            return self
         self._check_holder(annotator, now)
-        return replace(
+        task = replace(
             self, state=TaskState.OPEN, annotator="", lease_expire_time=None, answer=NO_ANSWER, answer_time=None
         )
+        return task._taking(annotator, request_id)
+
+    def _has_taken(self, annotator: str, request_id: str) -> bool:
+        return bool(request_id) and _mark(annotator, request_id) in self.requests
+
+    def _taking(self, annotator: str, request_id: str) -> Task:
+        """The task that knows the request when it comes again."""
+        if not request_id:
+            return self
+        return replace(self, requests=(*self.requests, _mark(annotator, request_id))[-_KEPT_REQUESTS:])
 
     def _check_holder(self, annotator: str, now: datetime) -> None:
         if self.closed or (self.state is TaskState.DONE and self.annotator != annotator):
@@ -130,6 +151,11 @@ class Task:
 
     def _refused(self, reason: str, why: str) -> FailedPreconditionError:
         return FailedPreconditionError(f"{self.name} {why}.", reason=reason, metadata={"resource": self.name})
+
+
+def _mark(annotator: str, request_id: str) -> str:
+    """Of one annotator's request; short, however long its id is."""
+    return hashlib.sha256(f"{annotator}\n{request_id}".encode()).hexdigest()[:32]
 
 
 def parent_run(parent: str) -> str | None:

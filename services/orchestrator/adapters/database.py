@@ -59,8 +59,9 @@ TASKS = sa.Table(
     # Seconds since 1970; 0 while there is no answer, and where nobody wrote down when it was given.
     sa.Column("answered", sa.Float, nullable=False, server_default="0"),
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
-    # Words with spaces between them.
+    # These two: words with spaces between them.
     sa.Column("flags", sa.Text, nullable=False, server_default=""),
+    sa.Column("requests", sa.Text, nullable=False, server_default=""),
     sa.Index("orchestrator_tasks_open", "kind", "closed", "state", "run_id", "id"),
     sa.Index("orchestrator_tasks_shard", "kind", "run_id", "iteration", "shard"),
     sa.Index("orchestrator_tasks_annotator", "annotator", "kind", "run_id", "task_group"),

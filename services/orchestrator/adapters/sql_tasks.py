@@ -41,7 +41,7 @@ class SqlTaskStore:
     async def skip(
         self, kind: TaskKind, run_id: str, task_id: str, annotator: str, change: Callable[[Task], Task]
     ) -> Task | None:
-        """As `change`, and never offers the task's group to this annotator again; a repeat changes nothing."""
+        """As `change`, and if that changes it, never offers the task's group to this annotator again."""
         return await self._writer.write(skip, kind, run_id, task_id, annotator, change)
 
     async def renew(self, kind: TaskKind, run_id: str, annotator: str, *, limit: int, now: datetime) -> list[Task]:

@@ -9,7 +9,7 @@ from typing import Any
 from services.orchestrator.adapters.database import TASKS
 from services.orchestrator.tasks import Answer, Task, TaskKind, TaskState
 
-MUTABLE = ("state", "annotator", "lease_expires", "answer", "reason", "flags", "answered")
+MUTABLE = ("state", "annotator", "lease_expires", "answer", "reason", "flags", "answered", "requests")
 """The columns that change once a task is there."""
 
 
@@ -23,6 +23,7 @@ def to_row(task: Task) -> dict[str, Any]:
     values = {item.name: getattr(task, item.name) for item in fields(Task)}
     answer: Answer = values.pop("answer")
     values["answer"], values["reason"], values["flags"] = answer.text, answer.reason, " ".join(answer.flags)
+    values["requests"] = " ".join(task.requests)
     values["task_group"] = values.pop("group")
     values["kind"], values["state"] = task.kind.value, task.state.value
     values["lease_expires"] = _seconds(values.pop("lease_expire_time"))
@@ -35,6 +36,7 @@ def from_row(row: Any) -> Task:
     values = dict(row._mapping)
     flags = tuple(values.pop("flags").split())
     values["answer"] = Answer(values["answer"], values.pop("reason"), flags)
+    values["requests"] = tuple(values["requests"].split())
     values["group"] = values.pop("task_group")
     values["kind"], values["state"] = TaskKind(values["kind"]), TaskState(values["state"])
     values["lease_expire_time"] = _time(values.pop("lease_expires"))

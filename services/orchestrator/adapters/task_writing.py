@@ -114,7 +114,7 @@ def skip(
     annotator: str,
     change: Callable[[Task], Task],
 ) -> tuple[Task | None, list[Change]]:
-    """As `replace_task`, and remembers that the annotator skips the group; a repeat changes nothing."""
+    """As `replace_task`, and if that changes it, remembers that the annotator skips the group."""
 
     def give_back(task: Task) -> Task:
         key = {"of_kind": kind, "of_run": run_id, "of_group": task.group, "of_annotator": annotator}
@@ -122,7 +122,7 @@ def skip(
         if skipped and task.annotator != annotator:
             return task
         given_back = change(task)
-        if not skipped:
+        if not skipped and given_back != task:
             values = {"kind": kind.value, "run_id": run_id, "task_group": task.group, "annotator": annotator}
             connection.execute(_SKIP, values)
         return given_back

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.integration.console.browsing import Person, accessibility_faults
 from tests.integration.console.world import World, made_rows, wait_until
@@ -116,6 +116,53 @@ def test_a_service_that_is_down_is_named_and_the_page_goes_on_when_it_is_back(
     own_world.start("orchestrator")
     expect(page.get_by_label("Context", exact=True)).to_contain_text("down context 1", timeout=30_000)
     expect(stranded.get_by_role("heading", name="Annotate")).to_be_visible(timeout=30_000)
+
+
+@pytest.mark.parametrize("room", [True, False], ids=["room", "no-room"])
+def test_a_retry_is_the_same_request_and_an_edit_is_another(
+    person: Callable[..., Person], world: World, room: bool
+) -> None:
+    run = f"again-{int(room)}"
+    world.create_waiting(run, made_rows(run, 2))
+    ann = person("Ann")
+    ann.expect_complaints("ERR_FAILED")
+    page = ann.open(desk(run))
+    if not room:
+        page.evaluate("void (Storage.prototype.setItem = () => { throw new Error('no room') })")
+    sent: list[tuple[str, str]] = []
+
+    def lose(route: Route) -> None:
+        body = route.request.post_data_json
+        sent.append((body["feedback"], body["request_id"]))
+        route.abort()
+
+    page.route("**/annotate/answers", lose)
+    for text in ("First.", "Second.", "First."):
+        before = len(sent)
+        answer(page, text)
+        page.get_by_role("button", name="Try now").click()
+        wait_until(lambda before=before: page.wait_for_timeout(50) or len(sent) >= before + 2, "the second try")
+    assert [text for text, _ in dict.fromkeys(sent)] == ["First.", "Second.", "First."]
+    assert len({number for _, number in sent}) == 3
+
+
+def test_what_could_not_be_sent_is_never_sent_for_another_task(person: Callable[..., Person], world: World) -> None:
+    world.create_waiting("turned", made_rows("turned", 2))
+    ann = person("Ann")
+    ann.expect_complaints("ERR_FAILED")
+    page = ann.open(desk("turned"))
+    answer(page, "First.")
+    expect(page.get_by_label("Context", exact=True)).to_contain_text("turned context 1")
+    page.route("**/annotate/answers", lambda route: route.abort())
+    page.keyboard.press("Alt+s")
+    expect(page.get_by_text("Not sent yet")).to_be_visible()
+    page.unroute("**/annotate/answers")
+    page.get_by_role("link", name="Previous").click()
+    expect(page.get_by_label(QUESTION)).to_have_value("First.")
+    page.wait_for_timeout(5000)
+    with world.client() as client:
+        (task,) = client.answers.latest("Ann", run="runs/turned")
+    assert task.feedback == "First."  # type: ignore[union-attr]
 
 
 def test_an_impatient_click_answers_once(person: Callable[..., Person], world: World) -> None:

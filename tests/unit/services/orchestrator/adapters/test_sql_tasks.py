@@ -27,8 +27,8 @@ def tasks_of(items: int, slots: int = 1) -> list[Task]:
     ]
 
 
-def answered(annotator: str, text: str = "Shorter.") -> Callable[[Task], Task]:
-    return lambda task: task.answered(annotator, Answer(text), NOW)
+def answered(annotator: str, text: str = "Shorter.", request_id: str = "") -> Callable[[Task], Task]:
+    return lambda task: task.answered(annotator, Answer(text), NOW, request_id)
 
 
 @pytest.fixture
@@ -119,6 +119,16 @@ async def test_the_same_answer_again_writes_nothing(store: SqlTaskStore) -> None
     await store.change(KIND, "toy", task, answered("ann", "Kinder."))
     assert await store.answers("toy", 1, 0) == {"item-0": ["Kinder."]}
     assert await store.progress(KIND, "toy") == (1, 1)
+
+
+async def test_a_skip_that_is_a_repeat_of_an_answer_keeps_the_group(store: SqlTaskStore) -> None:
+    await store.add(tasks_of(1))
+    [task] = await lease(store, "ann")
+    done = await store.change(KIND, "toy", task, answered("ann", request_id="id-1"))
+    assert await store.skip(KIND, "toy", task, "ann", lambda task: task.given_back("ann", NOW, "id-1")) == done
+    assert await store.progress(KIND, "toy") == (1, 1)
+    await store.skip(KIND, "toy", task, "ann", lambda task: task.given_back("ann", NOW, "id-2"))
+    assert await store.progress(KIND, "toy") == (0, 1) and await lease(store, "ann") == []
 
 
 async def test_a_database_that_fails_is_said_and_the_rows_are_counted_again(
