@@ -188,6 +188,10 @@ class SampleIndexFiles:
     def _refresh(self, path: Path, run: Run, first: ShardId, rows: int | None) -> None:
         """Takes in what shards were published or changed since the last time."""
         with _opened(path) as database, ThreadPoolExecutor(_READERS) as readers:
+            if rows is not None and sample_sql.settled(database, run.generation) == shard_count(
+                rows, run.spec.shard_rows
+            ):
+                return
             known = sample_sql.versions(database)
             shards = (ShardId(run.id, first.iteration, INPUT, index) for index in self._indices(run, first, rows))
             open_ones = [one for one in shards if known.get(one.index, ("", -1))[1] != run.generation]

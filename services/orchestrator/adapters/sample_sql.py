@@ -74,6 +74,12 @@ def versions(database: duckdb.DuckDBPyConnection) -> dict[int, tuple[str, int]]:
     return {shard: (version, generation) for shard, version, generation in rows}
 
 
+def settled(database: duckdb.DuckDBPyConnection, generation: int) -> int:
+    """How many shards stay what they are until the run works anew."""
+    counted = database.execute("SELECT count(*) FROM shards WHERE generation = ?", [generation]).fetchall()
+    return int(counted[0][0])
+
+
 def replace(
     database: duckdb.DuckDBPyConnection,
     incoming: pa.Table,
