@@ -2,7 +2,8 @@
 
 `python -m benchmarks.samples` writes a finished run of synthetic shards (`benchmarks/sample_shards.py`: contexts of 400
 characters, five refinements, five judges), starts the orchestrator as a process of its own and asks it for pages of
-50 samples. The first filtered page makes the index of the iteration and is reported apart; every other figure is the
+50 samples. A smaller run comes first: memory that does not grow with the rows shows
+there. The first filtered page makes the index of the iteration and is reported apart; every other figure is the
 median of some calls. There is no alternative beside it: the limits are what people wait for without a spinner. The
 processor's time is the orchestrator's own on all cores, which says more than the clock where other programs run too;
 memory is its peak (`VmHWM`). Exit code 1 when a limit is broken.
@@ -120,17 +121,20 @@ def _row(name: str, answers: list[Answer], cluster: Cluster) -> dict[str, Any]:
 async def main() -> int:
     """Makes a run, measures it and records the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[250_000, 1_000_000])
     parser.add_argument("--shard-rows", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="keeps the run here, and takes the one that is here")
+    parser.add_argument("--folder", type=Path, help="keeps the runs here, and takes those that are here")
     parser.add_argument("--no-record", action="store_true")
     options = parser.parse_args()
+    table: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = options.folder or Path(name)
-        if not (folder / "state").exists():
-            await make_run(folder, options.rows, options.shard_rows)
-        table = await measure(folder, options.repeats)
+        for rows in options.rows:
+            folder = (options.folder or Path(name)) / str(rows)
+            if not (folder / "state").exists():
+                folder.mkdir(parents=True)
+                await make_run(folder, rows, options.shard_rows)
+            table += [{"rows": rows, **row} for row in await measure(folder, options.repeats)]
     print_table(table)
     if not options.no_record:
         record("samples", table, packages=("duckdb", "grpcio", "pyarrow"))

@@ -58,8 +58,8 @@ _TRAINING_SCHEMA = pa.schema(
 )
 _TRAINING_STAGES = (INPUT, "generate", "feedback", "refine", "rank", "select")
 _STAGE_FILE = ".stage.json"
-# Single rows, of which the sample browser shows some of many parts, are read by the group.
-_GROUP_ROWS = 64
+# Single rows are read by the group; smaller ones make whole parts slow, as the index reads them.
+_GROUP_ROWS = 512
 # A writer keeps what it knows of each row group until it is closed, so groups should be few.
 _TRAINING_GROUP_ROWS = 8192
 
