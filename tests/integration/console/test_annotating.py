@@ -12,6 +12,7 @@ from tests.integration.console.browsing import Person, accessibility_faults
 from tests.integration.console.world import World, made_rows, wait_until
 
 QUESTION = "What is wrong with the output"
+PEOPLE = 50
 NASTY = '<script>alert(1)</script> <img src=x onerror=alert(2)> \u202egnirts\u202c مرحبا {{ 7*7 }} & "quotes"'
 
 
@@ -96,6 +97,31 @@ def test_a_server_that_restarts_loses_nothing_that_was_typed(own_world: World, p
     with own_world.client() as client:
         (task,) = client.answers.latest("Ann", run="runs/restart")
     assert task.feedback == "Written before the restart."  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_fifty_open_pages_lose_nothing_when_the_server_restarts(
+    own_world: World, person: Callable[..., Person]
+) -> None:
+    own_world.start()
+    own_world.create_waiting("fifty", made_rows("fifty", PEOPLE))
+    typed: dict[str, str] = {}
+    people: list[Person] = []
+    for number in range(PEOPLE):
+        one = person(f"person-{number}", own_world)
+        one.expect_complaints("Failed to load resource", "ERR_CONNECTION")
+        text = typed[one.name] = f"Written by {one.name} before the restart."
+        one.open(desk("fifty")).get_by_label(QUESTION).fill(text)
+        people.append(one)
+    own_world.stop("console")
+    for one in people:
+        one.page.get_by_label(QUESTION).press("Control+Enter")
+        expect(one.page.get_by_text("Not sent yet")).to_be_visible()
+    own_world.start("console")
+    with own_world.client() as client:
+        wait_until(lambda: client.answers.progress(run="fifty").feedback.done == PEOPLE, "the answers")
+        said = {task.annotator: task.feedback for task in client.feedback.show(run="fifty")}
+    assert said == typed
 
 
 def test_a_service_that_is_down_is_named_and_the_page_goes_on_when_it_is_back(

@@ -1,0 +1,114 @@
+"""Engineers start runs and look closer: from a form by a preview to the whole run, two runs side by side, plots."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from ilf_client.models.tasks import Verdict
+from tests.integration.console.browsing import Person
+from tests.integration.console.world import World, made_rows
+
+JUDGES = [{"name": f"judge-{n}", "model": "base", "template": "instruct_rm_1"} for n in range(2)]
+
+
+@pytest.fixture(scope="module")
+def twins(world: World) -> Iterator[World]:
+    """Two runs on the same dataset, whose samples differ."""
+    rank = {"ranker": {"name": "instruct_rm", "judges": JUDGES}}
+    world.create_finished("twin", made_rows("twin", 12), rank=rank)
+    world.create_finished("twin-again", made_rows("twin", 12), rank=rank, seed=8)
+    yield world
+
+
+def test_the_form_leads_by_a_preview_to_the_whole_run(person: Callable[..., Person], twins: World) -> None:
+    ann = person("Ann")
+    ann.expect_complaints("status of 400")
+    page = ann.open("/runs/twin")
+    page.get_by_role("link", name="New run like this").click()
+    page.get_by_label("Name of the run").fill("look-first")
+    page.get_by_label("iterations", exact=True).fill("many")
+    page.get_by_role("button", name="Preview first").click()
+    expect(page.get_by_label("iterations", exact=True)).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_text("Nothing was started.")).to_be_visible()
+    page.get_by_label("iterations", exact=True).fill("1")
+    page.get_by_label("Rows of a preview").fill("4")
+    page.get_by_role("button", name="Preview first").click()
+    page.wait_for_url("**/runs/look-first")
+    expect(page.get_by_text("preview of 4 rows")).to_be_visible()
+    expect(page.get_by_role("heading", name="What the preview cost")).to_be_visible()
+    page.get_by_role("link", name="Start the whole run").click()
+    page.get_by_role("button", name="Edit as YAML").click()
+    expect(page.get_by_label("Spec as YAML")).to_contain_text("train_uri: data/twin-train.jsonl")
+    page.get_by_label("Name of the run").fill("whole")
+    page.get_by_role("button", name="Start the whole run").click()
+    page.wait_for_url("**/runs/whole")
+    with twins.client() as client:
+        looked, whole, like = (client.runs.get(name).spec for name in ("look-first", "whole", "twin"))
+    assert (looked.preview_rows, whole.preview_rows) == (4, 0)
+    assert (whole.seed, whole.dataset, whole.rank) == (like.seed, like.dataset, like.rank)
+
+
+def test_two_runs_stand_side_by_side_on_the_same_contexts(person: Callable[..., Person], twins: World) -> None:
+    page = person("Ann").open("/runs/twin")
+    page.get_by_role("link", name="Contrast").click()
+    page.get_by_label("Second run").fill("twin-again")
+    page.get_by_role("button", name="Show side by side").click()
+    expect(page.get_by_role("article")).to_have_count(10)
+    one = page.get_by_role("article").first
+    expect(one.get_by_role("link", name="twin, iteration 1", exact=True)).to_be_visible()
+    expect(one.get_by_role("link", name="twin-again, iteration 1", exact=True)).to_be_visible()
+    page.get_by_text("Metrics of both, with their differences").click()
+    expect(page.get_by_role("cell", name=re.compile("[0-9]")).first).to_be_visible()
+    page.get_by_role("link", name="Next page").click()
+    expect(page.get_by_role("article")).to_have_count(2)
+
+
+def test_reviews_of_people_show_whether_scores_mean_what_they_say(person: Callable[..., Person], twins: World) -> None:
+    with twins.client() as client:
+        for verdict in (Verdict.YES, Verdict.NO, Verdict.YES, Verdict.PARTLY):
+            (task,) = client.reviews.lease("Bob", run="twin").tasks
+            client.reviews.submit(task.name, "Bob", verdict)
+    page = person("Ann").open("/runs/twin/reliability")
+    expect(page.get_by_text("People say of 4 refinements")).to_contain_text("yes 50.0%, partly 25.0%, no 25.0%")
+    for judge in JUDGES:
+        expect(page.get_by_role("rowheader", name=judge["name"])).to_be_visible()
+    page.locator("figure svg a").first.click()
+    expect(page.get_by_role("article").first).to_be_visible()
+    assert re.search(r"/runs/twin/samples\?.*min_score=", page.url)
+
+
+def test_a_job_shows_its_loss_from_the_first_step(person: Callable[..., Person], twins: World) -> None:
+    with twins.client() as client:
+        job = client.runs.get("twin").iterations[-1].finetune_job
+    page = person("Ann").open("/jobs")
+    page.get_by_role("link", name=job.removeprefix("jobs/")).click()
+    expect(page.get_by_role("heading", name="Loss")).to_be_visible()
+    page.get_by_text("As a table").click()
+    expect(page.get_by_role("region", name="Loss by step").get_by_role("row").nth(1)).to_contain_text("1")
+
+
+def test_runs_are_found_by_state_and_text(person: Callable[..., Person], twins: World) -> None:
+    page = person("Ann").open("/runs")
+    page.get_by_role("searchbox", name="Name or policy").fill("twin-ag")
+    page.get_by_label("succeeded").check()
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("rowheader")).to_have_text(["twin-again"])
+    page.get_by_label("succeeded").uncheck()
+    page.get_by_label("failed").check()
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("heading", name="No run is like that")).to_be_visible()
+
+
+def test_a_theme_stays_chosen(person: Callable[..., Person], twins: World) -> None:
+    page = person("Ann").open("/runs")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    bright = page.evaluate(ground)
+    page.get_by_role("button", name="Theme").click()
+    page.wait_for_function(f"{ground} !== '{bright}'")
+    dark = page.evaluate(ground)
+    page.reload()
+    assert page.evaluate(ground) == dark
