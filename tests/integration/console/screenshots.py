@@ -34,10 +34,13 @@ PAGES = {
     "samples": "/runs/words/samples?iteration=1&order_by=score",
     "plot": "/runs/words/samples/plot?iteration=1",
     "contrast": "/contrast?first=words&first_iteration=1&second=at-random&second_iteration=1",
+    "contrast-metrics": "/contrast/metrics?first=words&second=at-random",
     "reliability": "/runs/words/reliability?iteration=1",
     "agreement": "/agreement?run=words",
     "jobs": "/jobs",
+    "job": "{job}",
     "policies": "/policies",
+    "promote": "/policies/promote?alias=production&name=words/it-2",
     "pools": "/pools",
 }
 
@@ -88,6 +91,8 @@ def review(world: World) -> None:
 
 def take_all(browser: Browser, world: World, output: Path) -> None:
     """Every page as `<page>-<width>-<theme>.png`; says where axe finds a serious fault or a page is too wide."""
+    with world.client() as client:
+        job = client.runs.get("words").iterations[1].finetune_job
     for theme in ("light", "dark"):
         for size in WIDTHS:
             context = browser.new_context(viewport=size, color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
@@ -98,7 +103,7 @@ def take_all(browser: Browser, world: World, output: Path) -> None:
             page.get_by_role("button", name="Come in").click()
             page.wait_for_url("**/annotate")
             for name, path in PAGES.items():
-                take(page, f"{world.url}{path}", output / f"{name}-{ending}")
+                take(page, f"{world.url}{path.format(job=f'/{job}')}", output / f"{name}-{ending}")
             context.close()
 
 
