@@ -268,8 +268,7 @@ async def main() -> int:
     if options.only != "annotators":
         with tempfile.TemporaryDirectory() as name:
             folder = options.folder or Path(name)
-            if not (folder / "state").exists():
-                await make_run(folder, options.rows, options.shard_rows)
+            await make_run(folder, options.rows, options.shard_rows)
             table += await measure_samples(folder, options.repeats)
     print_table(table)
     if not options.no_record:

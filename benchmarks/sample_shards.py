@@ -70,13 +70,15 @@ class Words:
 
 
 async def make_run(folder: Path, rows: int, shard_rows: int) -> None:
-    """Writes the run into `folder/store` and `folder/state`, as the orchestrator would have left it."""
+    """Writes the run into `folder/store` and `folder/state`, as the orchestrator would have left it, once."""
+    if (folder / "state").exists():
+        return
     with ProcessPoolExecutor(_PROCESSES) as pool:
         for part in range(_PROCESSES):
             pool.submit(_make_shards, folder / "store", rows, shard_rows, part)
     shards = ShardFiles(ArtifactStore(str(folder / "store")))
     await shards.finish(ShardId(RUN, 1, INPUT, 0), rows, shard_rows)
-    (folder / "state").mkdir(exist_ok=True)
+    (folder / "state").mkdir()
     engine = open_database(f"sqlite:///{folder / 'state' / 'orchestrator.sqlite'}")
     await prepare_database(engine, 0)
     spec = RunSpec(iterations=1, shard_rows=shard_rows, policy="base")

@@ -2,11 +2,11 @@
 
 `python -m benchmarks.samples` writes a finished run of synthetic shards (`benchmarks/sample_shards.py`: contexts of 400
 characters, five refinements, five judges), starts the orchestrator as a process of its own and asks it for pages of
-50 samples. A smaller run comes first: memory that does not grow with the rows shows
-there. The first filtered page makes the index of the iteration and is reported apart; every other figure is the
-median of some calls. There is no alternative beside it: the limits are what people wait for without a spinner. The
-processor's time is the orchestrator's own on all cores, which says more than the clock where other programs run too;
-memory is its peak (`VmHWM`). Exit code 1 when a limit is broken.
+50 samples. A smaller run comes first: memory that does not grow with the rows shows there. The first filtered page
+makes the index of the iteration and is reported apart; every other figure is the median of some calls. There is no
+alternative beside it: the limits are what people wait for without a spinner. The processor's time is the
+orchestrator's own on all cores, which says more than the clock where other programs run too; memory is its peak
+(`VmHWM`). Exit code 1 when a limit is broken.
 """
 
 from __future__ import annotations
@@ -131,9 +131,8 @@ async def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         for rows in options.rows:
             folder = (options.folder or Path(name)) / str(rows)
-            if not (folder / "state").exists():
-                folder.mkdir(parents=True)
-                await make_run(folder, rows, options.shard_rows)
+            folder.mkdir(parents=True, exist_ok=True)
+            await make_run(folder, rows, options.shard_rows)
             table += [{"rows": rows, **row} for row in await measure(folder, options.repeats)]
     print_table(table)
     if not options.no_record:
