@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from services.console.settings import OidcSettings
 log = logging.getLogger("ilf.console.audit")
 
 CALLBACK = "/login/callback"
+_CODE = re.compile("[a-z_]{1,64}")
 # It does not answer, answers no JSON, or its description lacks an address.
 _NO_PROVIDER = (HTTPError, ValueError, RuntimeError)
 
@@ -99,7 +101,7 @@ async def _claims(request: Request, provider: Any) -> Mapping[str, Any]:
     except _NO_PROVIDER as error:
         raise _unreachable(error) from error
     except (AuthlibBaseError, JoseError) as error:
-        log.warning("login refused", extra={"action": "login", "outcome": "refused", "error": type(error).__name__})
+        log.warning("login refused", extra={"action": "login", "outcome": "refused", "error": _code(error)})
         raise _refused() from error
     if "sub" not in claims:
         raise _refused()
@@ -124,6 +126,11 @@ def _provider(request: Request) -> Any:
             resource_name=request.url.path,
         )
     return provider
+
+
+def _code(error: AuthlibBaseError | JoseError) -> str:
+    """The protocol's word for what is wrong, as `invalid_client`: whoever set this up knows by it where to look."""
+    return error.error if _CODE.fullmatch(error.error or "") else type(error).__name__
 
 
 def _refused() -> UnauthenticatedError:

@@ -128,7 +128,7 @@ def main(
         reward_grpc.add_RewardServiceServicer_to_server(Reward(peers), server)  # type: ignore[abstract]
         ft_grpc.add_FinetuneServiceServicer_to_server(Finetune(peers), server)  # type: ignore[abstract]
         plugin_grpc.add_PluginServiceServicer_to_server(plugin_type(peers), server)
-        return []
+        return [refinement.DESCRIPTOR.services_by_name["RefinementService"].full_name]  # a front asks for its health
 
     settings = ServerSettings(port=options.port, drain_seconds=1)
     asyncio.run(serve("peers", settings, register=register, start=nothing, stop=nothing))

@@ -18,7 +18,7 @@ from services.console.identity import Role, needs
 from services.console.pages.reading import newest_runs
 from services.console.rendering import page
 from services.console.views import answers as views
-from services.console.views.commands import bare
+from services.console.views import commands
 from services.console.views.tasks import Task
 
 _NOT_IN_NAMES = re.compile(r"[^0-9A-Za-z.-]")
@@ -28,7 +28,7 @@ _TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv"}
 @needs(Role.ENGINEER)
 async def show(request: Request) -> Response:
     """How far people are with a run, or with all, and how far they agree about one."""
-    run, client = bare(request.query_params.get("run", "")), request.app.state.client
+    run, client = commands.bare(request.query_params.get("run", "")), request.app.state.client
     progress, names = await asyncio.gather(client.answers.progress(run=run or "-"), newest_runs(request))
     agreement: AnnotationAgreement | None = await client.answers.agreement(run=run) if run else None
     kinds = [
@@ -44,6 +44,7 @@ async def show(request: Request) -> Response:
         kinds=kinds,
         agreements=[("Comparisons", agreement.comparison), ("Reviews", agreement.review)] if agreement else [],
         strength=views.strength,
+        command=commands.of("feedback", "agreement", *([run] if run else [])),
     )
 
 
@@ -59,7 +60,7 @@ async def download(request: Request) -> Response:
     # Before the answer begins: whatever is wrong is still a page of its own.
     first = await anext(rows, None)
     audit.record(request, "download", run, kind=kind)
-    name = _NOT_IN_NAMES.sub("-", f"{'all' if run == '-' else bare(run)}-{kind}.{form}")
+    name = _NOT_IN_NAMES.sub("-", f"{'all' if run == '-' else commands.bare(run)}-{kind}.{form}")
     return StreamingResponse(
         _lines(form, views.columns(views.KINDS[kind]), first, rows),
         media_type=_TYPES[form],

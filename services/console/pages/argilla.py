@@ -17,6 +17,7 @@ from services.console import audit
 from services.console.identity import Role, needs
 from services.console.rendering import flash
 from services.console.settings import ServicesSettings
+from services.console.views.commands import bare
 
 
 @needs(Role.ENGINEER)
@@ -59,7 +60,7 @@ def _submit(settings: ServicesSettings, run: str, content: bytes) -> argilla.Imp
 
 def _run(name: str) -> str:
     require(bool(name), "run", "Choose a run first.")
-    return name.removeprefix("runs/")
+    return bare(name)
 
 
 routes = [Route("/agreement/argilla", download), Route("/agreement/argilla", upload, methods=["POST"])]

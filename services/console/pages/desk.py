@@ -21,6 +21,7 @@ from services.console.bodies import Body, BodyT, read_body
 from services.console.identity import Role, needs, user
 from services.console.rendering import page
 from services.console.views import tasks as views
+from services.console.views.commands import bare
 from services.console.views.tasks import Task, TaskT
 
 TaskT_co = TypeVar("TaskT_co", bound=Task, covariant=True)
@@ -120,7 +121,7 @@ class Desk(Generic[TaskT, BodyT]):
             desk=self.path,
             task=task,
             editing=bool(wanted),
-            run="" if run == _ALL_RUNS else run.removeprefix("runs/"),
+            run="" if run == _ALL_RUNS else bare(run),
             progress=self.progress(progress),
             pace=views.pace(progress),
             lease_seconds=views.lease_seconds(task),

@@ -43,7 +43,7 @@ async def show(request: Request) -> Response:
         shares=labels.shares(reviews),
         judges=judges,
         plots=await asyncio.to_thread(_plots, run, iteration, judges),
-        command=commands.of("feedback", commands.bare(run.name), "--review"),
+        command=commands.judge_by_reviews(run.name, iteration),
     )
 
 

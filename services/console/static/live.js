@@ -30,9 +30,16 @@ function patch(parent, wanted) {
   for (const left of there.slice(wanted.length)) left.remove();
 }
 
-function tell(message) {
+function tell(message, ...links) {
   notice.hidden = !message;
-  if (notice.textContent !== message) notice.textContent = message;
+  if (notice.textContent !== message) notice.replaceChildren(message, ...links);
+}
+
+function toSignIn() {
+  const link = document.createElement("a");
+  link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+  link.textContent = "Sign in";
+  return link;
 }
 
 async function refresh() {
@@ -43,7 +50,8 @@ async function refresh() {
       tell("");
     } else {
       const fault = await response.json();
-      tell(`${fault.message}${fault.retry ? " What you see is as it was; this page goes on by itself." : ""}`);
+      const links = response.status === 401 ? [" ", toSignIn()] : [];
+      tell(`${fault.message}${fault.retry ? " What you see is as it was; this page goes on by itself." : ""}`, ...links);
       if (!fault.retry) return false;
     }
   } catch {

@@ -46,6 +46,13 @@ def compare(first: str, first_iteration: int, second: str, second_iteration: int
     return shlex.join(["ilf", "runs", "compare", bare(first), bare(second), "--iteration", *numbers])
 
 
+def judge_by_reviews(run: str, iteration: int) -> str:
+    """What people said of an iteration's refinements, as a file, and what the judges say of it."""
+    file = "reviews.jsonl"
+    export = of("runs", "export", bare(run), "--kind", "reviews", "--iteration", str(iteration), "--output", file)
+    return f"{export} && {of('judges', 'calibrate', file)}"
+
+
 def of(*words: str) -> str:
     """Any other command of `ilf`."""
     return shlex.join(["ilf", *words])

@@ -76,6 +76,7 @@ class Person:
             has_touch=phone,
             color_scheme="dark" if dark else "light",
             reduced_motion="reduce",
+            ignore_https_errors=bool(world.https_port),
         )
         context.set_default_timeout(PATIENCE_MS)
         context.add_init_script(_TELL_VIOLATIONS)

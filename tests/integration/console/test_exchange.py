@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.integration.console.browsing import Person
 from tests.integration.console.world import World, made_rows
+
+FORMULA = "=SUM(A1) is no sum, \u201cquoted\u201d, \u202ebackwards\nand on a second line"
+
+
+def taken_out(page: Page, link: str) -> tuple[str, str]:
+    """Name and content of the file that a link leads to."""
+    with page.expect_download() as download:
+        page.get_by_role("link", name=link, exact=True).click()
+    file = download.value
+    return file.suggested_filename, Path(file.path()).read_bytes().decode("utf-8")
+
+
+def test_answers_are_taken_out_as_they_were_typed(person: Callable[..., Person], world: World) -> None:
+    world.create_waiting("out", made_rows("out", 2))
+    page = person("Ann").open("/annotate?run=out")
+    for text in ("Shorter.", FORMULA):
+        page.get_by_label("What is wrong with the output").fill(text)
+        page.keyboard.press("Control+Enter")
+        expect(page.get_by_role("link", name=text.split()[0])).to_be_visible()
+    page = person("Eve").open("/agreement?run=out")
+    name, lines = taken_out(page, "JSON lines of feedback")
+    assert name == "out-feedback.jsonl"
+    assert [json.loads(line)["feedback"] for line in lines.splitlines()] == ["Shorter.", FORMULA]
+    name, table = taken_out(page, "CSV of feedback")
+    assert name == "out-feedback.csv"
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    assert [(row["annotator"], row["item_id"], row["feedback"]) for row in rows] == [
+        ("Ann", "out-0", "Shorter."),
+        ("Ann", "out-1", f"'{FORMULA}"),
+    ]
+    name, records = taken_out(page, "Argilla's records")
+    assert name == "records.json"
+    assert len(json.loads(records)) == 2
+
+
+def test_a_file_that_is_none_of_argilla_s_is_refused_in_words(person: Callable[..., Person], world: World) -> None:
+    world.create_waiting("refuses", made_rows("refuses", 1))
+    eve = person("Eve")
+    eve.expect_complaints("status of 400")
+    for content in (b"no JSON", b'{"a": 1}', b"[" * 100_000):
+        page = eve.open("/agreement?run=refuses")
+        page.get_by_label("File").set_input_files(
+            {"name": "records.json", "mimeType": "application/json", "buffer": content}
+        )
+        page.get_by_role("button", name="Bring in").click()
+        expect(page.get_by_role("heading", name="That cannot be taken")).to_be_visible()
 
 
 def test_feedback_that_was_given_in_argilla_goes_into_the_run(person: Callable[..., Person], world: World) -> None:

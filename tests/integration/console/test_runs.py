@@ -112,3 +112,28 @@ def test_a_theme_stays_chosen(person: Callable[..., Person], twins: World) -> No
     dark = page.evaluate(ground)
     page.reload()
     assert page.evaluate(ground) == dark
+
+
+def test_a_cancelled_run_is_resumed_where_it_was(person: Callable[..., Person], world: World) -> None:
+    eve = person("Eve")  # before the run: whoever comes in is given a task
+    world.create_waiting("stopped", made_rows("stopped", 2))
+    page = eve.open("/runs/stopped")
+    with world.client() as client:
+        (first,) = client.feedback.lease("Bob", run="stopped").tasks
+        client.feedback.submit(first.name, "Bob", "Shorter.")
+        page.get_by_role("link", name="Cancel").click()
+        page.get_by_role("button", name="Cancel the run").click()
+        expect(page.get_by_text("cancelled").first).to_be_visible()
+        page.get_by_role("link", name="Resume").click()
+        expect(page.get_by_text("The run goes on from its last finished shard")).to_be_visible()
+        page.get_by_role("button", name="Resume the run").click()
+        expect(page.get_by_text("stopped goes on.")).to_be_visible()
+        expect(page.get_by_text("PEOPLE").first).to_be_visible()
+        (second,) = client.feedback.lease("Bob", run="stopped", count=2).tasks
+        client.feedback.submit(second.name, "Bob", "Kinder.")
+        assert world.ended("runs/stopped").state.value == "succeeded"
+        assert [sample.feedback for sample in client.runs.samples("stopped", iteration=1)] == ["Shorter.", "Kinder."]
+    page.goto(f"{world.url}/runs/stopped/resume")
+    expect(page.get_by_text("only a run that failed or was cancelled can be resumed")).to_be_visible()
+    for action in ("cancel", "resume"):
+        assert re.search(rf'"who": "Eve".*"action": "{action}", "resource": "runs/stopped"', world.log("console"))

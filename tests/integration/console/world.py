@@ -40,13 +40,17 @@ class World:
     Attributes:
         folder: State, store and logs.
         console: Settings of the console, beyond those that every test has.
+        pool: Settings of a pool that the stand-in for refinement serves in, behind a real front; None for no pool.
+        https_port: Where something that ends TLS stands before the console; 0 for nothing.
         stand_ins: Module of the program that stands in for refinement, ranking, reward, finetune and a plugin.
     """
 
     folder: Path
     console: dict[str, Any] = field(default_factory=dict)
+    pool: dict[str, Any] | None = None
+    https_port: int = 0
     stand_ins: str = "tests.fakes.console_peers"
-    ports: Sequence[int] = field(default_factory=lambda: free_ports(3))
+    ports: Sequence[int] = field(default_factory=lambda: free_ports(4))
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -57,13 +61,15 @@ class World:
     @property
     def endpoints(self) -> Endpoints:
         """Where the services are."""
-        return replace(Endpoints.at(self.peers), orchestrator=f"127.0.0.1:{self.ports[1]}")
+        refinement = self.peers if self.pool is None else f"127.0.0.1:{self.ports[3]}"
+        return replace(Endpoints.at(self.peers), refinement=refinement, orchestrator=f"127.0.0.1:{self.ports[1]}")
 
     @property
     def place(self) -> ConsolePlace:
         """Where the console is."""
         address = f"127.0.0.1:{self.ports[2]}"
-        return ConsolePlace(address, f"http://{address}", str(self.folder / "console" / "token"))
+        url = f"https://127.0.0.1:{self.https_port}" if self.https_port else f"http://{address}"
+        return ConsolePlace(address, url, str(self.folder / "console" / "token"))
 
     @property
     def url(self) -> str:
@@ -77,7 +83,8 @@ class World:
     def start(self, *names: str) -> None:
         """Starts processes, all without names, and waits until each answers."""
         self._write_settings()
-        for name in names or ("peers", "orchestrator", "console"):
+        front = () if self.pool is None else ("front",)
+        for name in names or ("peers", *front, "orchestrator", "console"):
             getattr(self, f"_start_{name}")()
 
     def stop(self, *names: str) -> None:
@@ -135,6 +142,10 @@ class World:
         self._spawn("peers", self.stand_ins, f"--store={self.folder / 'store'}", f"--port={self.ports[0]}")
         wait_until(lambda: self._serves("finetune"), "the start of the stand-ins")
 
+    def _start_front(self) -> None:
+        self._spawn("front", "services.refinement", "--role=front")
+        wait_until(lambda: self._serves("refinement"), "the front's start")
+
     def _start_orchestrator(self) -> None:
         self._spawn("orchestrator", "services.orchestrator")
         wait_until(lambda: self._serves("orchestrator"), "the orchestrator's start")
@@ -161,17 +172,27 @@ class World:
             )
 
     def _write_settings(self) -> None:
-        peers = {service: {"address": self.peers} for service in ("refinement", "ranking", "reward", "finetune")}
+        places = dict(vars(self.endpoints))
+        peers = {service: {"address": address} for service, address in places.items() if service != "orchestrator"}
+        pools = {"refinement": {"front": peers["refinement"], **self.pool}} if self.pool is not None else {}
+        store = {"root": str(self.folder / "store")}
         settings = {
+            "refinement_front": {
+                "server": {"port": self.ports[3], "metrics_port": 0},
+                "store": store,
+                "workers": {"address": self.peers},
+                "resolve_seconds": 0.2,
+            },
             "orchestrator": {
                 "server": {"port": self.ports[1], "metrics_port": 0},
-                "store": {"root": str(self.folder / "store")},
+                "store": store,
                 "state_dir": str(self.folder / "orchestrator"),
+                "pools": pools,
                 **peers,
             },
             "console": {
-                "server": {"port": self.ports[2]},
-                "services": dict(vars(self.endpoints)),
+                "server": {"port": self.ports[2], "url": self.url},
+                "services": places,
                 "state_dir": str(self.folder / "console"),
                 **self.console,
             },

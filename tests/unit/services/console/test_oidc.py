@@ -113,6 +113,16 @@ def test_a_refusal_by_the_person_is_said_in_words(browser: Browser) -> None:
     assert "SIGN_IN_REFUSED" in refused.text
 
 
+def test_the_log_says_in_the_protocol_s_word_what_the_provider_refused(
+    issuer: str, open_browser: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    without_secret = OidcSettings(issuer=issuer, client_id="ilf", engineers=("ml",))
+    refused = sign_in(open_browser(role=None, oidc=without_secret, accounts=()), "2")
+    assert refused.status_code == 401
+    (record,) = [record for record in caplog.records if record.name == "ilf.console.audit"]
+    assert record.__dict__["error"] == "invalid_client"
+
+
 def test_sign_ins_that_were_left_do_not_fill_the_cookie(browser: Browser) -> None:
     sizes = []
     for _ in range(6):
