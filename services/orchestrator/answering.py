@@ -12,7 +12,6 @@ from services.orchestrator.tasks import Answer, TaskKind
 PREFERENCES = ("PREFERENCE_A", "PREFERENCE_B", "PREFERENCE_TIE")
 VERDICTS = ("VERDICT_YES", "VERDICT_PARTLY", "VERDICT_NO")
 FLAGS = ("unclear", "harmful", "wrong_language", "other")
-MAX_REASON = 10_000
 MAX_ANNOTATOR = 128
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL_BUT_LAYOUT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -24,7 +23,7 @@ def checked_answer(kind: TaskKind, answer: Answer) -> Answer:
     Raises:
         InvalidArgumentError: A field is empty, too long, holds control characters or is none of what may be said.
     """
-    reason = checked_text("reason", answer.reason, MAX_REASON)
+    reason = checked_text("reason", answer.reason, MAX_FEEDBACK)
     return Answer(_checked_text(kind, answer.text), reason, _checked_flags(answer.flags))
 
 

@@ -174,7 +174,10 @@ class SampleIndexFiles:
 
     def _make_room(self) -> None:
         """Deletes files that were not asked for lately while all together are too large; they can be made again."""
-        facts = {path: path.stat() for path in self._folder.rglob("*.duckdb")}
+        facts: dict[Path, os.stat_result] = {}
+        for path in self._folder.rglob("*.duckdb"):
+            with contextlib.suppress(FileNotFoundError):  # another call made room, or began a file anew
+                facts[path] = path.stat()
         size = sum(fact.st_size for fact in facts.values())
         for path, fact in sorted(facts.items(), key=lambda one: one[1].st_mtime):
             if size <= self._most_bytes or time.time() - fact.st_mtime < _KEPT_SECONDS:

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 from tests.integration.console.world import World
 
@@ -116,11 +125,17 @@ class Person:
 
     def _listen(self, page: Page) -> None:
         page.on("console", self._hear)
+        page.on("dialog", self._see_dialog)
         page.on("pageerror", lambda error: self.complaints.append(f"{page.url}: {error}"))
 
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.complaints.append(f"{message.page.url if message.page else ''}: {message.text}")
+
+    def _see_dialog(self, dialog: Dialog) -> None:
+        # Nothing in the console asks by a dialog of the browser: a text was taken for a script.
+        self.complaints.append(f"{self.page.url}: dialog {dialog.message}")
+        dialog.dismiss()
 
 
 def accessibility_faults(page: Page) -> list[str]:

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, ViewportSize
 from examples.word_removal.data import make_contexts
 from ilf_client.models.tasks import Verdict
 from tests.integration.console.browsing import DESKTOP, PHONE, accessibility_faults, open_browser
-from tests.integration.console.world import World
+from tests.integration.console.world import World, judged_by
 
 OUTPUT = Path(__file__).parents[3] / "docs" / "console"
 WIDTHS: Sequence[ViewportSize] = (DESKTOP, PHONE)
@@ -23,7 +23,6 @@ GUIDELINES = """Say which words of the output are rude and have to go.
 
 1. Name each of them; leave the others alone.
 2. If none is rude, press "Nothing to change"."""
-JUDGES = [{"name": f"judge-{n}", "model": "base", "template": "instruct_rm_1"} for n in (1, 2, 3)]
 PAGES = {
     "annotate": "/annotate?run=people",
     "compare": "/compare?run=words",
@@ -66,7 +65,7 @@ def make_runs(world: World) -> None:
     """Two runs that have ended, one with reviews by two people, and one that waits for people."""
     rows = [{"id": f"train-{n:03}", "context": context} for n, context in enumerate(make_contexts("train", 200))]
     tested = [{"id": f"test-{n:03}", "context": context} for n, context in enumerate(make_contexts("test", 40))]
-    judged = {"tested": tested, "rank": {"ranker": {"name": "instruct_rm", "judges": JUDGES}}, "shard_rows": 50}
+    judged = {"tested": tested, "rank": judged_by(3), "shard_rows": 50}
     world.create_finished(
         "words", rows, iterations=2, people={"guidelines": GUIDELINES, "reviews_per_item": 2}, **judged
     )

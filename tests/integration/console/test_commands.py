@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,17 +12,16 @@ from playwright.sync_api import Page
 
 from ilf_client.models.tasks import Verdict
 from tests.integration.console.browsing import Person
-from tests.integration.console.world import ROOT, World, made_rows
-
-RANK = {"ranker": {"name": "instruct_rm", "judges": [{"name": "one", "model": "base", "template": "instruct_rm_1"}]}}
+from tests.integration.console.commanding import run_command
+from tests.integration.console.world import World, judged_by, made_rows
 
 
 @pytest.fixture(scope="module")
 def shown(world: World) -> Iterator[World]:
     """Two runs on the same contexts; the samples of the first have a word with blanks and quotes to look for."""
     rows = [{**row, "context": f'{row["context"]} it\'s *one* "of" them'} for row in made_rows("shown", 4)]
-    world.create_finished("shown", rows, rank=RANK)
-    world.create_finished("shown-again", rows, rank=RANK, seed=8)
+    world.create_finished("shown", rows, rank=judged_by(1))
+    world.create_finished("shown-again", rows, rank=judged_by(1), seed=8)
     with world.client() as client:
         (task,) = client.reviews.lease("Bob", run="shown").tasks
         client.reviews.submit(task.name, "Bob", Verdict.YES)
@@ -51,24 +46,6 @@ def copied(person: Callable[..., Person], shown: World) -> Callable[[str], list[
 def clipboard(page: Page) -> str:
     text: str = page.evaluate("navigator.clipboard.readText()")
     return text
-
-
-def run_command(world: World, command: str, folder: Path, *options: str) -> str:
-    """What a command prints."""
-    program, *words = shlex.split(command)
-    assert program == "ilf"
-    addresses = {f"ILF_{name.upper()}_ADDRESS": address for name, address in vars(world.endpoints).items()}
-    done = subprocess.run(
-        [sys.executable, "-m", "ilf_client.cli.main", *words, *options],
-        env={**os.environ, **addresses, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'protos' / 'gen'}"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def names(rows: Any) -> set[str]:

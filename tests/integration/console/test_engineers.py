@@ -9,9 +9,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.integration.console.browsing import Person, accessibility_faults
-from tests.integration.console.world import World, made_rows
+from tests.integration.console.world import World, judged_by, made_rows
 
-JUDGES = [{"name": f"judge-{n}", "model": "base", "template": "instruct_rm_1"} for n in range(3)]
 PAGES = {
     "runs": "/runs",
     "new-run": "/runs/new",
@@ -36,9 +35,8 @@ PAGES = {
 @pytest.fixture(scope="module")
 def full(world: World) -> Iterator[World]:
     """Two runs that have ended, one of two iterations, and one that waits for people."""
-    rank = {"ranker": {"name": "instruct_rm", "judges": JUDGES}}
-    world.create_finished("done", made_rows("done", 24), iterations=2, rank=rank)
-    world.create_finished("other", made_rows("other", 8), rank=rank)
+    world.create_finished("done", made_rows("done", 24), iterations=2, rank=judged_by(3))
+    world.create_finished("other", made_rows("other", 8), rank=judged_by(3))
     world.create_waiting("waits", made_rows("waits", 2))
     yield world
 

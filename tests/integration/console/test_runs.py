@@ -10,17 +10,14 @@ from playwright.sync_api import expect
 
 from ilf_client.models.tasks import Verdict
 from tests.integration.console.browsing import Person
-from tests.integration.console.world import World, made_rows
-
-JUDGES = [{"name": f"judge-{n}", "model": "base", "template": "instruct_rm_1"} for n in range(2)]
+from tests.integration.console.world import World, judged_by, made_rows
 
 
 @pytest.fixture(scope="module")
 def twins(world: World) -> Iterator[World]:
     """Two runs on the same dataset, whose samples differ."""
-    rank = {"ranker": {"name": "instruct_rm", "judges": JUDGES}}
-    world.create_finished("twin", made_rows("twin", 12), rank=rank)
-    world.create_finished("twin-again", made_rows("twin", 12), rank=rank, seed=8)
+    world.create_finished("twin", made_rows("twin", 12), rank=judged_by(2))
+    world.create_finished("twin-again", made_rows("twin", 12), rank=judged_by(2), seed=8)
     yield world
 
 
@@ -74,8 +71,8 @@ def test_reviews_of_people_show_whether_scores_mean_what_they_say(person: Callab
             client.reviews.submit(task.name, "Bob", verdict)
     page = person("Ann").open("/runs/twin/reliability")
     expect(page.get_by_text("People say of 4 refinements")).to_contain_text("yes 50.0%, partly 25.0%, no 25.0%")
-    for judge in JUDGES:
-        expect(page.get_by_role("rowheader", name=judge["name"])).to_be_visible()
+    for judge in ("judge-0", "judge-1"):
+        expect(page.get_by_role("rowheader", name=judge)).to_be_visible()
     page.locator("figure svg a").first.click()
     expect(page.get_by_role("article").first).to_be_visible()
     assert re.search(r"/runs/twin/samples\?.*min_score=", page.url)

@@ -10,17 +10,16 @@ from playwright.sync_api import Page, expect
 
 from ilf_client.models.runs import RunSample
 from tests.integration.console.browsing import Person
-from tests.integration.console.world import World, made_rows
+from tests.integration.console.world import World, judged_by, made_rows
 
-JUDGES = [{"name": f"judge-{n}", "model": "base", "template": "instruct_rm_1"} for n in range(3)]
+JUDGES = 3
 ROWS = 6
 
 
 @pytest.fixture(scope="module")
 def judged(world: World) -> Iterator[World]:
     """A run of two iterations whose refinements three judges have scored."""
-    rank = {"ranker": {"name": "instruct_rm", "judges": JUDGES}}
-    world.create_finished("judged", made_rows("judged", 2 * ROWS), iterations=2, rank=rank)
+    world.create_finished("judged", made_rows("judged", 2 * ROWS), iterations=2, rank=judged_by(JUDGES))
     yield world
 
 
@@ -55,7 +54,7 @@ def test_a_sample_shows_all_that_became_of_it(
         assert candidate.score is not None
         expect(one).to_contain_text(f"spread {candidate.score.spread:.3f}"[:11])
         expect(one).to_contain_text("missing mass")
-        expect(one.get_by_role("listitem")).to_have_count(len(JUDGES))
+        expect(one.get_by_role("listitem")).to_have_count(JUDGES)
         expect(one.get_by_role("listitem").first).to_contain_text("judge-0")
         kept = text.evaluate(
             "text => [...text.childNodes].filter(one => one.nodeName !== 'DEL').map(one => one.textContent).join('')"

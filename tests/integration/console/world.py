@@ -207,6 +207,12 @@ class World:
         return f"data/{path.name}"
 
 
+def judged_by(count: int) -> dict[str, Any]:
+    """Setting `rank` of a run: so many judges, judge-0 and so on, score its refinements."""
+    judges = [{"name": f"judge-{n}", "model": "base", "template": "instruct_rm_1"} for n in range(count)]
+    return {"ranker": {"name": "instruct_rm", "judges": judges}}
+
+
 def made_rows(prefix: str, count: int) -> list[dict[str, str]]:
     """Items of a dataset."""
     return [{"id": f"{prefix}-{n}", "context": f"{prefix} context {n}"} for n in range(count)]

@@ -274,6 +274,13 @@ async def test_files_that_nobody_asked_for_lately_make_room(published: Path, tmp
     assert not old.exists() and lately.exists() and used.exists(), "what is asked for is as good as new"
 
 
+async def test_a_file_that_goes_while_room_is_made_is_no_fault(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "gone.duckdb").symlink_to(tmp_path / "nowhere")  # it is listed, and then not there
+    index = SampleIndexFiles(tmp_path / "index", ShardFiles(ArtifactStore(str(published / "store"))), most_bytes=10)
+    assert (await index.find(RUN, 1, SampleQuery(order_by=SampleOrder.SCORE), None, 9)).total > 0
+
+
 async def test_many_ask_at_once(browser: SampleBrowser) -> None:
     queries = [SampleQuery(order_by=order) for order in SampleOrder] * 3
     found = await asyncio.gather(*(names(browser, query) for query in queries))
