@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,6 +28,7 @@ from ilf_common.rpc.server import serve
 from ilf_common.settings import ServerSettings
 from tests.fakes import peers as stand_ins
 
+HOLD = "held-step"
 LOSSES = (2.0, 1.4, 1.1, 0.9)
 
 
@@ -80,7 +83,11 @@ class Ranking(stand_ins.RankingStandIn):
 
 
 class Finetune(stand_ins.FinetuneStandIn):
-    """Jobs that can be looked at."""
+    """Jobs that can be looked at, and wait at the step that stands in a file while there is one."""
+
+    def __init__(self, peers: stand_ins.Peers, hold: Path) -> None:
+        super().__init__(peers)
+        self._hold = hold
 
     async def GetFinetuneJob(self, request: Any, context: Any) -> Any:
         if request.name not in self.peers.jobs:
@@ -99,8 +106,17 @@ class Finetune(stand_ins.FinetuneStandIn):
             job.progress.losses.extend(
                 ft.LossPoint(step=step, loss=loss) for step, loss in enumerate(LOSSES, 1) if step < job.progress.step
             )
-            self.peers.jobs[request.name].progress.CopyFrom(job.progress)
+            kept = self.peers.jobs[request.name]
+            kept.progress.CopyFrom(job.progress)
             yield message
+            while kept.state == ft.FINETUNE_JOB_STATE_RUNNING and job.progress.step >= self._held_step():
+                await asyncio.sleep(0.02)
+
+    def _held_step(self) -> float:
+        try:
+            return float(self._hold.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return math.inf
 
 
 class Reward(stand_ins.RewardStandIn):
@@ -126,7 +142,7 @@ def main(
         refinement_grpc.add_RefinementServiceServicer_to_server(refinement_type(peers), server)  # type: ignore[abstract]
         ranking_grpc.add_RankingServiceServicer_to_server(ranking_type(peers), server)  # type: ignore[abstract]
         reward_grpc.add_RewardServiceServicer_to_server(Reward(peers), server)  # type: ignore[abstract]
-        ft_grpc.add_FinetuneServiceServicer_to_server(Finetune(peers), server)  # type: ignore[abstract]
+        ft_grpc.add_FinetuneServiceServicer_to_server(Finetune(peers, Path(options.store).with_name(HOLD)), server)  # type: ignore[abstract]
         plugin_grpc.add_PluginServiceServicer_to_server(plugin_type(peers), server)
         return [refinement.DESCRIPTOR.services_by_name["RefinementService"].full_name]  # a front asks for its health
 

@@ -19,6 +19,7 @@ from ilf_client.models.runs import Run
 from ilf_client.models.specs import RunSpec
 from ilf_client.stack.console import ConsolePlace
 from ilf_client.stack.health import Health, ask_all
+from tests.fakes.console_peers import HOLD
 from tests.support import free_ports
 
 ROOT = Path(__file__).parents[3]
@@ -127,6 +128,15 @@ class World:
         """A run whose feedback a program has given, with what came of it."""
         run = self.create(run_id, rows, feedback={"source": "plugin", "plugin_address": self.peers}, **changes)
         return self.ended(run.name)
+
+    def hold_jobs(self, step: int | None) -> None:
+        """Lets finetune jobs go on as far as a step, and no further; None lets them end."""
+        file = self.folder / HOLD
+        if step is None:
+            return file.unlink()
+        part = file.with_suffix(".part")
+        part.write_text(str(step), encoding="ascii")
+        part.replace(file)
 
     def ended(self, name: str) -> Run:
         """The run, once it has ended."""
