@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _WHO = ("iteration", "annotator", "flags")
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "feedback": ("item_id", "context", "initial_output", "feedback", *_WHO),
+    "open": ("item_id", "iteration", "context", "initial_output", "guidelines", "annotator", "feedback"),
     "comparisons": ("prompt", "chosen", "rejected", "item_id", "reason", *_WHO),
     "reviews": ("context", "initial_output", "feedback", "refinement", "incorporated", "item_id", *_WHO),
 }
@@ -28,19 +29,32 @@ def answer_rows(client: Client, run: Run, kind: str, prompt: PromptTemplate) -> 
     Args:
         client: Where the tasks are.
         run: The run.
-        kind: `feedback`; `comparisons`, as preferences with the columns of TRL, without ties; or `reviews`, whose
-            column `incorporated` is yes, partly or no.
+        kind: `feedback`; `open`, the feedback tasks without an answer, to be filled in; `comparisons`, as preferences
+            with the columns of TRL, without ties; or `reviews`, whose column `incorporated` is yes, partly or no.
         prompt: How a context becomes the prompt of a comparison.
     """
     match kind:
         case "feedback":
             yield from (_feedback(task) for task in client.feedback.show(run=run.name) if _is_done(task))
+        case "open":
+            yield from (open_task(task) for task in client.feedback.show(run=run.name) if is_open(task))
         case "comparisons":
             for pair in client.comparisons.show(run=run.name):
                 if _is_done(pair) and pair.preference is not Preference.TIE:
                     yield _comparison(pair, prompt)
         case _:
             yield from (_review(task) for task in client.reviews.show(run=run.name) if _is_done(task))
+
+
+def is_open(task: FeedbackTask) -> bool:
+    """Whether somebody may still answer it."""
+    return task.state is not TaskState.DONE and not task.closed
+
+
+def open_task(task: FeedbackTask) -> Row:
+    """The task with empty fields for who answers and what; `answer_files` reads it when they are filled in."""
+    values = {name: getattr(task, name) for name in COLUMNS["open"]}
+    return {**values, "annotator": "", "feedback": ""}
 
 
 def _is_done(task: FeedbackTask | ComparisonTask | ReviewTask) -> bool:

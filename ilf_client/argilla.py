@@ -8,35 +8,17 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ilf_client.models.tasks import FeedbackTask, TaskState
-from ilf_common.errors import FailedPreconditionError, InvalidArgumentError
-
-if TYPE_CHECKING:
-    from ilf_client.sync import Client
+from ilf_common.errors import InvalidArgumentError
 
 QUESTION = "feedback"
-_LEASES = 100
 _ANNOTATORS = uuid.UUID("5d2f0c1e-6a0b-4f5e-9a59-3f4c8c1f7b10")
 
 Record = dict[str, Any]
 Item = tuple[int, str]
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What became of the responses of a file.
-
-    Attributes:
-        taken: Answers that were submitted.
-        left: Responses without an open task for their annotator: done by others, or of another run.
-    """
-
-    taken: int
-    left: int
 
 
 def user_id(annotator: str) -> str:
@@ -87,34 +69,3 @@ def responses(content: object) -> dict[str, dict[Item, str]]:
                 f"record {number} lacks metadata (iteration, item_id) or responses ({QUESTION}: value, user_id)",
             ) from error
     return found
-
-
-def submit_responses(client: Client, run: str, given: Mapping[str, Mapping[Item, str]]) -> Imported:
-    """Answers a run's open feedback tasks with responses, as their annotators.
-
-    A user id that belongs to nobody who has answered for this run becomes the annotator's name.
-    """
-    names = {user_id(task.annotator): task.annotator for task in client.feedback.show(run=run) if task.annotator}
-    taken = 0
-    for user, texts in given.items():
-        taken += _submit(client, run, names.get(user, user), dict(texts))
-    return Imported(taken, sum(map(len, given.values())) - taken)
-
-
-def _submit(client: Client, run: str, annotator: str, texts: dict[Item, str]) -> int:
-    """Leases tasks until none of them is among the texts."""
-    taken = 0
-    while texts:
-        leased = client.feedback.lease(annotator, run=run, count=_LEASES).tasks
-        matching = [task for task in leased if (task.iteration, task.item_id) in texts]
-        if not matching:
-            break
-        for task in matching:
-            text = texts.pop((task.iteration, task.item_id))
-            try:
-                client.feedback.submit(task.name, annotator, text)
-            except FailedPreconditionError:
-                # Somebody else was faster.
-                continue
-            taken += 1
-    return taken

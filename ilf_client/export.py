@@ -39,7 +39,7 @@ def export_rows(
         client: Where the samples are.
         run: The run.
         kind: `sft` (prompt, completion, weight), `preference` (prompt, chosen, rejected), or what people have answered:
-            `feedback`, `comparisons` or `reviews` (see `answers`).
+            `feedback`, `comparisons` or `reviews`, or have still to answer: `open` (see `answers`).
         iteration: None exports all.
         rejected: `initial_output`, or `worst` for the candidate with the lowest score.
     """

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ilf_client.cli.options import Session, service_options
-from ilf_common.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from ilf_client.models.tasks import AnnotationAgreement, LabelAgreement
@@ -74,23 +72,20 @@ def agreement(session: Session, run: str) -> None:
 
 
 @feedback.command("import")
-@click.argument("records", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("run")
 @service_options
-def import_records(session: Session, records: Path, run: str) -> None:
-    """Answer the open feedback tasks of RUN with the responses in RECORDS, as Argilla's Dataset.records.to_json wrote.
+def import_answers(session: Session, file: Path, run: str) -> None:
+    """Answer the open feedback tasks of RUN with the feedback in FILE.
 
-    `ilf runs export RUN --kind argilla` writes the records to annotate there.
+    FILE is what `ilf runs export RUN --kind open` wrote (.jsonl, .csv), with annotator and feedback filled in; or what
+    `--kind argilla` wrote (.json), annotated there and saved by Dataset.records.to_json.
     """
-    from ilf_client.argilla import responses, submit_responses
+    from ilf_client.answer_files import read_answers, submit_answers
 
-    try:
-        content = json.loads(records.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidArgumentError.of("records", f"{records} is no JSON in UTF-8") from error
-    given = responses(content)
+    given = read_answers(file.name, file.read_bytes())
     with session.client() as client:
-        imported = submit_responses(client, run, given)
+        imported = submit_answers(client, run, given)
     session.show(imported, lambda: click.echo(f"{imported.taken} answered, {imported.left} without an open task."))
 
 

@@ -204,11 +204,12 @@ def show_metrics(session: Session, run: str, tracker: str | None, target: str) -
 @click.argument("run")
 @click.option(
     "--kind",
-    type=click.Choice(["sft", "preference", "feedback", "comparisons", "reviews", "argilla"]),
+    type=click.Choice(["sft", "preference", "feedback", "open", "comparisons", "reviews", "argilla"]),
     default="sft",
     show_default=True,
     help="sft: prompt, completion, weight. preference: prompt, chosen, rejected. What people answered: feedback; "
-    "comparisons, as preferences; reviews, as `ilf judges calibrate` reads them; argilla, feedback as its records.",
+    "comparisons, as preferences; reviews, as `ilf judges calibrate` reads them. Feedback tasks that `ilf feedback "
+    "import` brings back: open, with empty fields to be filled in; argilla, all as its records.",
 )
 @click.option(
     "--rejected",

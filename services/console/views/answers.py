@@ -10,14 +10,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from ilf_client.answer_files import cell
 from ilf_client.models.tasks import ComparisonTask, FeedbackTask, ReviewTask, TaskState
 from services.console.views.tasks import Task
 
 KINDS: dict[str, type[Task]] = {"feedback": FeedbackTask, "comparisons": ComparisonTask, "reviews": ReviewTask}
 _RELIABLE, _TENTATIVE = 0.8, 0.667
 _NOT_ANSWERS = {"lease_expire_time", "state", "guidelines", "nothing_to_change", "closed"}
-# A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def strength(alpha: float) -> tuple[str, str]:
@@ -53,7 +52,7 @@ def csv_line(values: list[Any]) -> str:
 
 def _cell(value: Any) -> str:
     text = " ".join(value) if isinstance(value, list) else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return cell(text)
 
 
 def _plain(value: Any) -> Any:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from examples.word_removal.data import write_datasets
+from tests.cluster.e2e.console import signed_in
 from tests.cluster.e2e.outside import Laptop, connected, plugin
 from tests.cluster.e2e.release import Release
 from tests.cluster.e2e.trouble import (
@@ -72,6 +74,23 @@ def test_a_run_learns_while_pools_come_and_go_and_things_break(release: Release,
         checkpoint = run["iterations"][-1]["checkpoint_uri"]
         laptop.ilf("policies", "pull", checkpoint, str(tmp_path / "pulled"), timeout=300)
         assert (tmp_path / "pulled" / "config.json").is_file()
+
+
+def test_the_console_shows_what_the_run_did(release: Release) -> None:
+    with signed_in(release, "Eve") as page:
+        page.get_by_role("link", name="loop", exact=True).click()
+        expect(page.get_by_text("succeeded").first).to_be_visible()
+        page.goto("/runs/loop/samples?iteration=1")
+        expect(page.get_by_text(f"{CONTEXTS} samples")).to_be_visible()
+        page.goto("/runs/loop/samples?iteration=1&order_by=score&descending=yes&size=10")
+        expect(page.get_by_role("article")).to_have_count(10)
+        page.goto("/jobs")
+        expect(page.get_by_role("rowheader")).to_have_count(ITERATIONS)
+        page.goto("/policies")
+        expect(page.get_by_role("heading", name=f"loop/it-{ITERATIONS}")).to_be_visible()
+        page.goto("/pools")
+        for pool in ("refinement", "ranking", "reward"):
+            expect(page.get_by_role("row", name=pool)).to_contain_text("0 of 0")
 
 
 def test_helm_test_passes(release: Release) -> None:

@@ -25,6 +25,12 @@ def taken_out(page: Page, link: str) -> tuple[str, str]:
     return file.suggested_filename, Path(file.path()).read_bytes().decode("utf-8")
 
 
+def bring_in(page: Page, name: str, content: bytes) -> None:
+    """Sends a file with the form."""
+    page.get_by_label("File").set_input_files({"name": name, "mimeType": "text/plain", "buffer": content})
+    page.get_by_role("button", name="Bring in").click()
+
+
 def test_answers_are_taken_out_as_they_were_typed(person: Callable[..., Person], world: World) -> None:
     world.create_waiting("out", made_rows("out", 2))
     page = person("Ann").open("/annotate?run=out")
@@ -48,16 +54,32 @@ def test_answers_are_taken_out_as_they_were_typed(person: Callable[..., Person],
     assert len(json.loads(records)) == 2
 
 
-def test_a_file_that_is_none_of_argilla_s_is_refused_in_words(person: Callable[..., Person], world: World) -> None:
+def test_a_table_that_was_filled_in_elsewhere_goes_into_the_run(person: Callable[..., Person], world: World) -> None:
+    eve = person("Eve")  # before the run: whoever comes in is given a task
+    world.create_waiting("sheet", made_rows("sheet", 2))
+    page = eve.open("/agreement?run=sheet")
+    name, table = taken_out(page, "a table (CSV)")
+    assert name == "sheet-open.csv"
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    filled = io.StringIO(newline="")
+    writer = csv.DictWriter(filled, rows[0])
+    writer.writeheader()
+    writer.writerows({**row, "annotator": "Joe", "feedback": f"{row['item_id']}: shorter."} for row in rows)
+    bring_in(page, "sheet.csv", filled.getvalue().encode())
+    expect(page.get_by_role("status")).to_have_text("2 of 2 answers were taken.")
+    assert world.ended("runs/sheet").state.value == "succeeded"
+    with world.client() as client:
+        said = [sample.feedback for sample in client.runs.samples("sheet", iteration=1)]
+    assert said == ["sheet-0: shorter.", "sheet-1: shorter."]
+
+
+def test_a_file_that_is_no_such_file_is_refused_in_words(person: Callable[..., Person], world: World) -> None:
     world.create_waiting("refuses", made_rows("refuses", 1))
     eve = person("Eve")
     eve.expect_complaints("status of 400")
     for content in (b"no JSON", b'{"a": 1}', b"[" * 100_000):
         page = eve.open("/agreement?run=refuses")
-        page.get_by_label("File").set_input_files(
-            {"name": "records.json", "mimeType": "application/json", "buffer": content}
-        )
-        page.get_by_role("button", name="Bring in").click()
+        bring_in(page, "records.json", content)
         expect(page.get_by_role("heading", name="That cannot be taken")).to_be_visible()
 
 
@@ -70,10 +92,7 @@ def test_feedback_that_was_given_in_argilla_goes_into_the_run(person: Callable[.
     for record in records:
         text = f"In Argilla: {record['metadata']['item_id']}, shorter."
         record["responses"] = {"feedback": [{"value": text, "user_id": "7f3a", "status": "submitted"}]}
-    page.get_by_label("File").set_input_files(
-        {"name": "records.json", "mimeType": "application/json", "buffer": json.dumps(records).encode()}
-    )
-    page.get_by_role("button", name="Bring in").click()
+    bring_in(page, "records.json", json.dumps(records).encode())
     expect(page.get_by_role("status")).to_have_text("2 of 2 answers were taken.")
     expect(page.get_by_role("row", name=re.compile("^Feedback"))).to_contain_text("2 of 2")
     assert world.ended("runs/argilla").state.value == "succeeded"

@@ -134,6 +134,26 @@ def test_feedback_goes_to_argilla_and_back(ilf: Ilf, services: FakeServices, tmp
     assert (sent.name, sent.annotator, sent.feedback) == ("runs/toy/feedbackTasks/b", "ann", "<b>Kinder</b>")
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_open_tasks_are_taken_out_filled_in_and_brought_back(
+    ilf: Ilf, services: FakeServices, tmp_path: Path, ending: str
+) -> None:
+    services.run = succeeded()
+    services.tasks = [feedback_task("a", state=DONE, annotator="ann", feedback="Shorter."), feedback_task("b")]
+    target = tmp_path / f"open.{ending}"
+    assert ilf("runs", "export", "toy", "--kind", "open", "-o", str(target)).exit_code == 0
+    text = target.read_text(encoding="utf-8")
+    filled = text.replace('"annotator": "", "feedback": ""', '"annotator": "ann", "feedback": "Kinder"')
+    if ending == "csv":
+        heading, row = text.splitlines()
+        assert heading == "item_id,iteration,context,initial_output,guidelines,annotator,feedback"
+        filled = f"{heading}\n{row.removesuffix(',,')},ann,Kinder\n"
+    target.write_text(filled, encoding="utf-8")
+    assert "1 answered, 0 without an open task" in ilf("feedback", "import", str(target), "toy").stdout
+    [sent] = services.calls["SubmitFeedback"]
+    assert (sent.name, sent.annotator, sent.feedback) == ("runs/toy/feedbackTasks/b", "ann", "Kinder")
+
+
 @pytest.mark.parametrize(
     "content", ["{", "{}", '[{"fields": {}}]', '[{"metadata": {"iteration": "x", "item_id": 1}}]', "[1]"]
 )

@@ -1,4 +1,4 @@
-"""Feedback to and from Argilla's files."""
+"""Files of what people answer, taken out and brought in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ilf_client import argilla
-from services.console.pages import argilla as page
+from ilf_client.answer_files import Imported
+from services.console.pages import exchange as page
 from tests.unit.services.console.conftest import Browser
 
 RECORDS = [
@@ -20,7 +21,7 @@ RECORDS = [
 def bring(browser: Browser, content: bytes, run: str = "summaries") -> Any:
     data = {"csrf": browser.csrf("/agreement"), "run": run}
     return browser.http.post(
-        "/agreement/argilla",
+        "/agreement/import",
         data=data,
         files={"file": ("records.json", content)},
         headers={"accept": "text/html"},
@@ -46,12 +47,12 @@ def test_responses_of_a_file_are_submitted_and_counted(
 ) -> None:
     came: list[Any] = []
 
-    def submit(client: Any, run: str, given: Any) -> argilla.Imported:
+    def submit(client: Any, run: str, given: Any) -> Imported:
         came.append((run, {user: dict(texts) for user, texts in given.items()}))
-        return argilla.Imported(taken=1200, left=3)
+        return Imported(taken=1200, left=3)
 
     monkeypatch.setattr(page, "Client", SyncClient)
-    monkeypatch.setattr(argilla, "submit_responses", submit)
+    monkeypatch.setattr(page, "submit_answers", submit)
     with caplog.at_level(logging.INFO):
         answer = bring(engineer, json.dumps(RECORDS).encode())
     assert (answer.status_code, answer.headers["location"]) == (303, "/agreement?run=summaries")
@@ -74,7 +75,7 @@ def test_without_a_file_or_a_run_the_page_asks_for_them(engineer: Browser) -> No
     assert "Choose a run first" in bring(engineer, b"[]", run="").text
     csrf = engineer.csrf("/agreement")
     headers = {"accept": "text/html"}
-    refused = engineer.http.post("/agreement/argilla", data={"csrf": csrf, "run": "summaries"}, headers=headers)
+    refused = engineer.http.post("/agreement/import", data={"csrf": csrf, "run": "summaries"}, headers=headers)
     assert "Choose a file first" in refused.text
 
 
@@ -89,4 +90,4 @@ def test_the_records_go_out_as_argilla_takes_them(engineer: Browser) -> None:
 def test_bringing_in_is_for_engineers(annotator: Browser) -> None:
     csrf = annotator.csrf("/annotate")
     data = {"csrf": csrf, "run": "summaries"}
-    assert annotator.http.post("/agreement/argilla", data=data).status_code == 403
+    assert annotator.http.post("/agreement/import", data=data).status_code == 403
