@@ -18,12 +18,12 @@ from ilf_client.answer_files import Imported, read_answers, submit_answers
 from ilf_client.models.tasks import FeedbackTask
 from ilf_common.errors import InvalidArgumentError, require
 from services.console import audit
+from services.console.files import TYPES, file_of
 from services.console.identity import Role, needs
 from services.console.rendering import flash
 from services.console.settings import ServicesSettings
 from services.console.views import answers as views
 from services.console.views.commands import bare
-from services.console.views.files import TYPES, file_of
 from services.console.views.tasks import Task
 
 _ALL_RUNS = "-"
