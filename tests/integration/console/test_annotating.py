@@ -310,3 +310,36 @@ def test_the_page_is_accessible(person: Callable[..., Person], world: World, dar
     page = person("Ann", dark=dark, phone=phone).open(desk(run))
     assert accessibility_faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen"
+
+
+def test_a_phone_is_enough(person: Callable[..., Person], world: World) -> None:
+    world.create_waiting("phone", made_rows("phone", 2), people={"guidelines": "Be short."})
+    page = person("Ann", phone=True).open(desk("phone"))
+    page.get_by_role("link", name="Guidelines").tap()
+    expect(page.get_by_label("Guidelines", exact=True)).to_be_in_viewport()
+    page.get_by_label(QUESTION).tap()
+    page.get_by_label(QUESTION).fill("Typed on a phone.")
+    page.get_by_text("Flag a problem").tap()
+    page.get_by_label("unclear").tap()
+    page.get_by_role("button", name="Submit").tap()
+    expect(page.get_by_label("Context", exact=True)).to_contain_text("phone context 1")
+    page.get_by_role("button", name="Nothing to change").tap()
+    expect(page.get_by_role("heading", name="Nothing to do here now")).to_be_visible()
+    assert world.ended("runs/phone").state.value == "succeeded"
+    assert answers(world, "phone")[0] == "Typed on a phone."
+    assert re.search(r'"who": "Ann", "role": "engineer", "action": "submit"', world.log("console"))
+
+
+def test_a_connection_that_is_lost_loses_nothing(person: Callable[..., Person], world: World) -> None:
+    world.create_waiting("offline", made_rows("offline", 2))
+    ann = person("Ann")
+    ann.expect_complaints("ERR_INTERNET_DISCONNECTED")
+    page = ann.open(desk("offline"))
+    ann.context.set_offline(True)
+    answer(page, "Typed without a connection.")
+    expect(page.get_by_text(re.compile("Not sent yet.*Your connection is lost"))).to_be_visible()
+    ann.context.set_offline(False)
+    expect(page.get_by_label("Context", exact=True)).to_contain_text("offline context 1")
+    with world.client() as client:
+        (task,) = client.answers.latest("Ann", run="runs/offline")
+    assert task.feedback == "Typed without a connection."  # type: ignore[union-attr]

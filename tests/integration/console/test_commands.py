@@ -23,8 +23,9 @@ def shown(world: World) -> Iterator[World]:
     world.create_finished("shown", rows, rank=judged_by(1))
     world.create_finished("shown-again", rows, rank=judged_by(1), seed=8)
     with world.client() as client:
-        (task,) = client.reviews.lease("Bob", run="shown").tasks
-        client.reviews.submit(task.name, "Bob", Verdict.YES)
+        for verdict in (Verdict.YES, Verdict.NO):
+            (task,) = client.reviews.lease("Bob", run="shown").tasks
+            client.reviews.submit(task.name, "Bob", verdict)
     yield world
 
 
@@ -98,7 +99,9 @@ def test_other_pages_have_commands_that_work(
 def test_the_reviews_behind_a_reliability_plot_come_as_a_file_that_measures_judges(
     copied: Callable[[str], list[str]], shown: World, tmp_path: Path
 ) -> None:
-    export, _ = copied("/runs/shown/reliability")
+    export, calibrate = copied("/runs/shown/reliability")
     run_command(shown, export, tmp_path)
-    (row,) = map(json.loads, (tmp_path / "reviews.jsonl").read_text(encoding="utf-8").splitlines())
-    assert row["incorporated"] == "yes"
+    run_command(shown, calibrate, tmp_path)
+    assert list(tmp_path.rglob("judges.md"))
+    rows = map(json.loads, (tmp_path / "reviews.jsonl").read_text(encoding="utf-8").splitlines())
+    assert sorted(row["incorporated"] for row in rows) == ["no", "yes"]

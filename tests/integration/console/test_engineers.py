@@ -53,6 +53,22 @@ def test_every_page_is_accessible_and_fits(name: str, dark: bool, person: Callab
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen"
 
 
+@pytest.mark.parametrize("name", ["runs", "run", "samples", "policies", "jobs"])
+def test_a_page_is_walked_by_keys_in_the_order_that_it_is_read(
+    name: str, person: Callable[..., Person], full: World
+) -> None:
+    page = person("Ann").open(PAGES[name])
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("main")).to_be_focused()
+    order = "document.querySelector('main').compareDocumentPosition(document.activeElement)"
+    followed, contained = 4, 16
+    page.keyboard.press("Tab")
+    assert page.evaluate(order) & (followed | contained), "the content is not what comes after it"
+    assert page.locator("[tabindex]:not([tabindex='0']):not([tabindex='-1'])").count() == 0, "an order of its own"
+
+
 def test_a_run_leads_to_its_samples_and_back_by_links_that_can_be_shared(
     person: Callable[..., Person], full: World
 ) -> None:
@@ -104,6 +120,7 @@ def test_a_promotion_asks_first_and_a_rollback_takes_it_back(person: Callable[..
         page.get_by_role("button", name=f"Point best at {version}").click()
         expect(page.get_by_text(f"best is now {version}")).to_be_visible()
         assert aliases(full) == {version: ["best"]}
+        assert re.search(rf'"action": "promote", "resource": "{version}', full.log("console"))
     page.get_by_role("link", name="Roll back best").click()
     expect(page.get_by_role("heading", name="Roll best back to done/it-1?")).to_be_visible()
     assert aliases(full) == {"done/it-2": ["best"]}, "it goes back before it was told to"
