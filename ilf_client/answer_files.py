@@ -127,10 +127,11 @@ def _by_annotator(rows: Iterable[Any]) -> Given:
             raise InvalidArgumentError.of("file", f"row {number} has not all of {wanted}") from error
         if not isinstance(feedback, str) or not isinstance(annotator, str):
             raise InvalidArgumentError.of("file", f"row {number}: annotator and feedback must be texts")
-        if feedback.strip() and not annotator.strip():
+        if not feedback.strip():
+            continue
+        if not annotator.strip():
             raise InvalidArgumentError.of("file", f"row {number} has feedback and no annotator: who wrote it?")
-        if feedback.strip():
-            found[annotator.strip()][item] = feedback
+        found[annotator.strip()][item] = feedback
     return found
 
 

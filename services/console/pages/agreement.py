@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from ilf_client.models.tasks import AnnotationAgreement
 from services.console.identity import Role, needs
-from services.console.pages.reading import newest_runs
+from services.console.pages.reading import ALL_RUNS, newest_runs
 from services.console.rendering import page
 from services.console.views import answers as views
 from services.console.views import commands
@@ -20,7 +20,7 @@ from services.console.views import commands
 async def show(request: Request) -> Response:
     """How far people are with a run, or with all, and how far they agree about one."""
     run, client = commands.bare(request.query_params.get("run", "")), request.app.state.client
-    progress, names = await asyncio.gather(client.answers.progress(run=run or "-"), newest_runs(request))
+    progress, names = await asyncio.gather(client.answers.progress(run=run or ALL_RUNS), newest_runs(request))
     agreement: AnnotationAgreement | None = await client.answers.agreement(run=run) if run else None
     kinds = [
         ("feedback", "Feedback", "/annotate", progress.feedback),

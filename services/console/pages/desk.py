@@ -19,13 +19,13 @@ from ilf_common.errors import NotFoundError
 from services.console import audit
 from services.console.bodies import Body, BodyT, read_body
 from services.console.identity import Role, needs, user
+from services.console.pages.reading import ALL_RUNS
 from services.console.rendering import page
 from services.console.views import tasks as views
 from services.console.views.commands import bare
 from services.console.views.tasks import Task, TaskT
 
 TaskT_co = TypeVar("TaskT_co", bound=Task, covariant=True)
-_ALL_RUNS = "-"
 _SHOWN_ANSWERS = 8
 _LAST_ANSWERS = 100
 
@@ -107,7 +107,7 @@ class Desk(Generic[TaskT, BodyT]):
     async def show(self, request: Request) -> Response:
         """The next task; with `task` in the query one's own answer to it, to be changed."""
         who, client = user(request).name, request.app.state.client
-        run = request.query_params.get("run") or _ALL_RUNS
+        run = request.query_params.get("run") or ALL_RUNS
         wanted = request.query_params.get("task", "")
         progress, answers = await asyncio.gather(
             client.answers.progress(annotator=who, run=run),
@@ -121,7 +121,7 @@ class Desk(Generic[TaskT, BodyT]):
             desk=self.path,
             task=task,
             editing=bool(wanted),
-            run="" if run == _ALL_RUNS else bare(run),
+            run="" if run == ALL_RUNS else bare(run),
             progress=self.progress(progress),
             pace=views.pace(progress),
             lease_seconds=views.lease_seconds(task),

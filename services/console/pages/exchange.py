@@ -20,22 +20,21 @@ from ilf_common.errors import InvalidArgumentError, require
 from services.console import audit
 from services.console.files import TYPES, file_of
 from services.console.identity import Role, needs
+from services.console.pages.reading import ALL_RUNS
 from services.console.rendering import flash
 from services.console.settings import ServicesSettings
 from services.console.views import answers as views
 from services.console.views.commands import bare
 from services.console.views.tasks import Task
 
-_ALL_RUNS = "-"
-
 
 @needs(Role.ENGINEER)
 async def download(request: Request) -> Response:
     """The answers of one kind, one row each, in the order of their tasks."""
-    run, kind = request.query_params.get("run") or _ALL_RUNS, request.query_params.get("kind", "feedback")
+    run, kind = request.query_params.get("run") or ALL_RUNS, request.query_params.get("kind", "feedback")
     require(kind in views.KINDS, "kind", f"must be one of {', '.join(views.KINDS)}")
     rows = _answered(getattr(request.app.state.client, kind).show(run=run))
-    name = f"{'all' if run == _ALL_RUNS else bare(run)}-{kind}"
+    name = f"{'all' if run == ALL_RUNS else bare(run)}-{kind}"
     answer = await file_of(name, _form(request), views.columns(views.KINDS[kind]), rows)
     audit.record(request, "download", run, kind=kind)
     return answer

@@ -12,6 +12,9 @@ from services.console.views.commands import bare
 
 T = TypeVar("T")
 
+ALL_RUNS = "-"
+"""Where a run is asked for, the answers of all."""
+
 _AT_ONCE = 100
 _OFFERED_RUNS = 50
 

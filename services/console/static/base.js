@@ -27,6 +27,9 @@ export async function fetchPage(url) {
   }
 }
 
+// Where to sign in, and come back to an address from there.
+export const signInFor = (address) => `/login?next=${encodeURIComponent(address)}`;
+
 const unreachable = {
   title: "The console does not answer",
   message: "Your connection is lost, or the console is being restarted. Nothing is lost.",

@@ -1,6 +1,6 @@
 // The flow of a desk: keep what is typed, send it, take the next task, hold on to the lease meanwhile.
 
-import { fetchPage, post } from "./base.js";
+import { fetchPage, post, signInFor } from "./base.js";
 import * as drafts from "./drafts.js";
 import { listen } from "./keys.js";
 import { hush, say, sayBriefly } from "./say.js";
@@ -161,7 +161,7 @@ function busy(value) {
 
 function refused(status, body, content) {
   if (GONE.has(body.reason)) return gone(content);
-  const again = status === 401 ? `/login?next=${encodeURIComponent(facts().here)}` : location.href;
+  const again = status === 401 ? signInFor(facts().here) : location.href;
   if (status === 401) return say(body.message, "bad", [{ label: "Sign in; the draft is kept", href: again }]);
   if (status === 403) return say(body.message, "bad", [{ label: "Load the page again", href: again }]);
   blame(Object.values(body.fields).join(" ") || body.message);

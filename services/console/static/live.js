@@ -1,5 +1,7 @@
 // Keeps the live part of a page fresh until what it shows has ended; while a service is down it says which, and goes on.
 
+import { signInFor } from "./base.js";
+
 const PAUSE_MS = 2000;
 const region = document.getElementById("live");
 const notice = document.getElementById("live-notice");
@@ -37,7 +39,7 @@ function tell(message, ...links) {
 
 function toSignIn() {
   const link = document.createElement("a");
-  link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+  link.href = signInFor(location.pathname + location.search);
   link.textContent = "Sign in";
   return link;
 }

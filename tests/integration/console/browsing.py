@@ -93,12 +93,13 @@ class Person:
         person._listen(person.page)
         return person
 
-    def sign_in(self) -> Person:
-        """Opens the address with the token and gives the name."""
-        self.page.goto(f"{self.world.place.sign_in_url}&next=/annotate")
-        self.page.get_by_label("Your name").fill(self.name)
-        self.page.get_by_role("button", name="Come in").click()
-        self.page.wait_for_url("**/annotate")
+    def sign_in(self, tab: Page | None = None) -> Person:
+        """Opens the address with the token, in another tab where one is given, and gives the name."""
+        page = tab or self.page
+        page.goto(f"{self.world.place.sign_in_url}&next=/annotate")
+        page.get_by_label("Your name").fill(self.name)
+        page.get_by_role("button", name="Come in").click()
+        page.wait_for_url("**/annotate")
         return self
 
     def open(self, path: str) -> Page:

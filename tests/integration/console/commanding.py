@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.console.world import ROOT, World
+from tests.integration.console.world import World, environment_with
 
 
 def run_command(world: World, command: str, folder: Path, *options: str) -> str:
@@ -18,7 +17,7 @@ def run_command(world: World, command: str, folder: Path, *options: str) -> str:
     addresses = {f"ILF_{name.upper()}_ADDRESS": address for name, address in vars(world.endpoints).items()}
     done = subprocess.run(
         [sys.executable, "-m", "ilf_client.cli.main", *words, *options],
-        env={**os.environ, **addresses, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'protos' / 'gen'}"},
+        env=environment_with(**addresses),
         cwd=folder,
         capture_output=True,
         text=True,

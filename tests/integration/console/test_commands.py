@@ -50,11 +50,11 @@ def clipboard(page: Page) -> str:
 
 
 def names(rows: Any) -> set[str]:
-    return {row["name"].rpartition("/")[2] if "runs/" in row["name"] else row["name"] for row in rows}
+    return {row["name"] for row in rows}
 
 
 LISTS: Mapping[str, tuple[str, Callable[[Any], object], object]] = {
-    "runs": ("/runs?state=succeeded&text=shown-", names, {"shown-again"}),
+    "runs": ("/runs?state=succeeded&text=shown-", names, {"runs/shown-again"}),
     "samples": (
         "/runs/shown/samples?iteration=1&text=it%27s+*one*+%22of%22&order_by=score&descending=yes&size=25",
         lambda rows: {row["item_id"] for row in rows},

@@ -170,12 +170,7 @@ class World:
             return thread.submit(ask_all, self.endpoints).result()[service] is Health.SERVING
 
     def _spawn(self, name: str, module: str, *arguments: str) -> None:
-        plain = {variable: value for variable, value in os.environ.items() if not variable.startswith("ILF_")}
-        environment = {
-            **plain,
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'protos' / 'gen'}",
-            "ILF_CONFIG_FILE": str(self.folder / "config.json"),
-        }
+        environment = environment_with(ILF_CONFIG_FILE=str(self.folder / "config.json"))
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments], env=environment, cwd=ROOT, stdout=log, stderr=log
@@ -215,6 +210,12 @@ class World:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return f"data/{path.name}"
+
+
+def environment_with(**variables: str) -> dict[str, str]:
+    """What a program of this checkout is started with: no setting of the machine's own reaches it."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("ILF_")}
+    return {**plain, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'protos' / 'gen'}", **variables}
 
 
 def judged_by(count: int) -> dict[str, Any]:
